@@ -1,0 +1,278 @@
+//! Settings that may differ by virtual host, directory and `.htaccess`.
+
+use super::group::{GroupName, variable};
+use super::server::AliasOptions;
+use super::value::{Fault, one_word};
+
+/// `WSGIPassAuthorization`: whether `Authorization` becomes `HTTP_AUTHORIZATION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassAuthorization {
+    /// Always.
+    On,
+    /// Never (but httpd's own `CGIPassAuth On` still does).
+    Off,
+    /// The default: unless httpd itself authenticated the request.
+    Auto,
+}
+
+impl PassAuthorization {
+    /// The names it is written by.
+    pub const CHOICES: &[(&str, Self)] =
+        &[("On", Self::On), ("Off", Self::Off), ("Auto", Self::Auto)];
+}
+
+/// `WSGIMapHEADToGET`: what `REQUEST_METHOD` says for a HEAD request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapHead {
+    /// Always GET.
+    On,
+    /// Always HEAD.
+    Off,
+    /// The default: GET when a content filter may need the body to compute headers.
+    Auto,
+}
+
+impl MapHead {
+    /// The names it is written by.
+    pub const CHOICES: &[(&str, Self)] =
+        &[("On", Self::On), ("Off", Self::Off), ("Auto", Self::Auto)];
+}
+
+/// Which global of a script is the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callable<'a> {
+    /// The one of this name.
+    Name(&'a str),
+    /// The one that this variable names; [`Callable::DEFAULT`] where it is not set.
+    Variable(&'a str),
+}
+
+impl Callable<'_> {
+    /// The name where nothing else is said.
+    pub const DEFAULT: &'static str = "application";
+}
+
+/// Request behaviour as written in one context; `None` is "not written here".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestSettings {
+    /// `WSGIApplicationGroup`
+    pub application_group: Option<GroupName>,
+    /// `WSGICallableObject`; may be `%{ENV:name}`
+    pub callable_object: Option<String>,
+    /// `WSGIPassAuthorization`
+    pub pass_authorization: Option<PassAuthorization>,
+    /// `WSGIScriptReloading`
+    pub script_reloading: Option<bool>,
+    /// `WSGIErrorOverride`
+    pub error_override: Option<bool>,
+    /// `WSGIChunkedRequest`
+    pub chunked_request: Option<bool>,
+    /// `WSGIMapHEADToGET`
+    pub map_head_to_get: Option<MapHead>,
+    /// `WSGIEnableSendfile`
+    pub enable_sendfile: Option<bool>,
+}
+
+/// What holds for one request: every setting has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effective<'a> {
+    /// The interpreter.
+    pub application_group: &'a GroupName,
+    /// The application within the script.
+    pub callable: Callable<'a>,
+    /// Whether the application sees `Authorization`.
+    pub pass_authorization: PassAuthorization,
+    /// Whether a changed script is loaded again.
+    pub script_reloading: bool,
+    /// Whether httpd's error documents replace the application's.
+    pub error_override: bool,
+    /// Whether bodies of unknown length are accepted.
+    pub chunked_request: bool,
+    /// What the application sees of HEAD.
+    pub map_head_to_get: MapHead,
+    /// Whether files are sent by the kernel.
+    pub enable_sendfile: bool,
+}
+
+impl RequestSettings {
+    /// The settings of a child context over those of its parent: the child's where written.
+    #[must_use]
+    pub fn merge(parent: &Self, child: &Self) -> Self {
+        Self {
+            application_group: child
+                .application_group
+                .clone()
+                .or_else(|| parent.application_group.clone()),
+            callable_object: child
+                .callable_object
+                .clone()
+                .or_else(|| parent.callable_object.clone()),
+            pass_authorization: child.pass_authorization.or(parent.pass_authorization),
+            script_reloading: child.script_reloading.or(parent.script_reloading),
+            error_override: child.error_override.or(parent.error_override),
+            chunked_request: child.chunked_request.or(parent.chunked_request),
+            map_head_to_get: child.map_head_to_get.or(parent.map_head_to_get),
+            enable_sendfile: child.enable_sendfile.or(parent.enable_sendfile),
+        }
+    }
+
+    /// What holds for a request: its directory's setting where written, else its server's, else the
+    /// default. Allocates nothing.
+    #[must_use]
+    pub fn resolve<'a>(dir: Option<&'a Self>, server: &'a Self) -> Effective<'a> {
+        fn first<'a, T>(
+            dir: Option<&'a RequestSettings>,
+            server: &'a RequestSettings,
+            field: impl Fn(&'a RequestSettings) -> Option<T>,
+        ) -> Option<T> {
+            dir.and_then(&field).or_else(|| field(server))
+        }
+        Effective {
+            application_group: first(dir, server, |s| s.application_group.as_ref())
+                .unwrap_or(&GroupName::Resource),
+            callable: first(dir, server, |s| s.callable_object.as_deref())
+                .map_or(Callable::Name(Callable::DEFAULT), |name| {
+                    variable(name).map_or(Callable::Name(name), Callable::Variable)
+                }),
+            pass_authorization: first(dir, server, |s| s.pass_authorization)
+                .unwrap_or(PassAuthorization::Auto),
+            script_reloading: first(dir, server, |s| s.script_reloading).unwrap_or(true),
+            error_override: first(dir, server, |s| s.error_override).unwrap_or(false),
+            chunked_request: first(dir, server, |s| s.chunked_request).unwrap_or(true),
+            map_head_to_get: first(dir, server, |s| s.map_head_to_get).unwrap_or(MapHead::Auto),
+            enable_sendfile: first(dir, server, |s| s.enable_sendfile).unwrap_or(false),
+        }
+    }
+}
+
+impl<'a> Effective<'a> {
+    /// The same with the options of the script alias that mapped the request, which win.
+    #[must_use]
+    pub fn with_alias(self, options: &'a AliasOptions) -> Self {
+        Self {
+            application_group: options.application_group.as_ref().unwrap_or(self.application_group),
+            callable: options.callable_object.as_deref().map_or(self.callable, Callable::Name),
+            pass_authorization: options.pass_authorization.unwrap_or(self.pass_authorization),
+            ..self
+        }
+    }
+}
+
+/// Reads the name of a callable: a name or `%{ENV:name}`.
+pub fn callable_object(text: &str) -> Result<String, Fault> {
+    let word = one_word(text)?;
+    if word.starts_with('%') && variable(&word).is_none() {
+        return Err(Fault::new(format!(
+            "'{word}' is not allowed: write the name of a callable in the script, or %{{ENV:name}}"
+        )));
+    }
+    Ok(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field set; two of them differ in every field.
+    fn full(flag: bool) -> RequestSettings {
+        let name = if flag { "one" } else { "two" };
+        RequestSettings {
+            application_group: Some(GroupName::Name(name.to_owned())),
+            callable_object: Some(name.to_owned()),
+            pass_authorization: Some(if flag {
+                PassAuthorization::On
+            } else {
+                PassAuthorization::Off
+            }),
+            script_reloading: Some(flag),
+            error_override: Some(flag),
+            chunked_request: Some(flag),
+            map_head_to_get: Some(if flag { MapHead::On } else { MapHead::Off }),
+            enable_sendfile: Some(flag),
+        }
+    }
+
+    #[test]
+    fn a_child_overrides_field_by_field() {
+        let (one, two, none) = (full(true), full(false), RequestSettings::default());
+        assert_eq!(RequestSettings::merge(&one, &two), two);
+        assert_eq!(RequestSettings::merge(&one, &none), one);
+        assert_eq!(RequestSettings::merge(&none, &two), two);
+        let child = RequestSettings { error_override: Some(false), ..none };
+        let merged = RequestSettings::merge(&one, &child);
+        assert_eq!(merged, RequestSettings { error_override: Some(false), ..one });
+    }
+
+    #[test]
+    fn nothing_written_gives_the_documented_defaults() {
+        let none = RequestSettings::default();
+        let defaults = Effective {
+            application_group: &GroupName::Resource,
+            callable: Callable::Name("application"),
+            pass_authorization: PassAuthorization::Auto,
+            script_reloading: true,
+            error_override: false,
+            chunked_request: true,
+            map_head_to_get: MapHead::Auto,
+            enable_sendfile: false,
+        };
+        assert_eq!(RequestSettings::resolve(None, &none), defaults);
+        assert_eq!(RequestSettings::resolve(Some(&none), &none), defaults);
+    }
+
+    #[test]
+    fn the_directory_wins_over_the_server() {
+        let (one, two, none) = (full(true), full(false), RequestSettings::default());
+        for (dir, server, expected) in [
+            (Some(&one), &two, &one),
+            (Some(&two), &one, &two),
+            (Some(&none), &one, &one),
+            (None, &two, &two),
+        ] {
+            let found = RequestSettings::resolve(dir, server);
+            let flag = expected == &one;
+            assert_eq!(Some(found.application_group), expected.application_group.as_ref());
+            assert_eq!(found.callable, Callable::Name(if flag { "one" } else { "two" }));
+            assert_eq!(Some(found.pass_authorization), expected.pass_authorization);
+            assert_eq!(Some(found.map_head_to_get), expected.map_head_to_get);
+            for value in [
+                found.script_reloading,
+                found.error_override,
+                found.chunked_request,
+                found.enable_sendfile,
+            ] {
+                assert_eq!(value, flag);
+            }
+        }
+    }
+
+    #[test]
+    fn alias_options_win_and_their_callable_stands_as_it_is() {
+        let server = full(true);
+        let plain = RequestSettings::resolve(None, &server);
+        assert_eq!(plain.with_alias(&AliasOptions::default()), plain);
+        let options = AliasOptions {
+            process_group: None,
+            application_group: Some(GroupName::Global),
+            callable_object: Some("%{ENV:X}".to_owned()),
+            pass_authorization: Some(PassAuthorization::Off),
+        };
+        let expected = Effective {
+            application_group: &GroupName::Global,
+            callable: Callable::Name("%{ENV:X}"),
+            pass_authorization: PassAuthorization::Off,
+            ..plain
+        };
+        assert_eq!(plain.with_alias(&options), expected);
+    }
+
+    #[test]
+    fn a_callable_may_come_from_a_variable() {
+        let settings = RequestSettings {
+            callable_object: Some(callable_object("%{ENV:SITE_APP}").unwrap()),
+            ..RequestSettings::default()
+        };
+        let found = RequestSettings::resolve(None, &settings);
+        assert_eq!(found.callable, Callable::Variable("SITE_APP"));
+    }
+}

@@ -1,0 +1,312 @@
+//! Argument text to values: words, options, switches and numbers.
+//!
+//! httpd hands a directive's arguments over as one line of text. It is split here by the rules that
+//! httpd itself uses for all its directives, so that quoting works the same everywhere in one file.
+
+use std::error::Error;
+use std::fmt;
+
+/// Why an argument is refused: what is wrong and what to write instead, as one line.
+///
+/// The directive is not named in it; who applies the directive knows its name and puts it in front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault(String);
+
+impl Fault {
+    /// A fault with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Fault {}
+
+/// Reads words off an argument line, left to right.
+#[derive(Clone, Debug)]
+pub struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    /// A reader at the start of `line`.
+    #[must_use]
+    pub fn new(line: &'a str) -> Self {
+        Self { rest: line.trim_matches(is_blank) }
+    }
+
+    /// What has not been read yet, without blanks around it.
+    #[must_use]
+    pub fn rest(&self) -> &'a str {
+        self.rest
+    }
+
+    /// The next word; `None` at the end of the line. A word may be empty if it is quoted.
+    ///
+    /// A word ends at a blank, or stands in single or double quotes; inside quotes, the quote
+    /// itself is written with a backslash before it, and a backslash anywhere may be doubled. A
+    /// quote that is not closed runs to the end of the line, as everywhere in httpd.
+    pub fn word(&mut self) -> Option<String> {
+        let first = self.rest.chars().next()?;
+        let (word, rest) = if first == '"' || first == '\'' {
+            quoted(self.rest.get(1..).unwrap_or_default(), first)
+        } else {
+            let end = self.rest.find(is_blank).unwrap_or(self.rest.len());
+            let (word, rest) = self.rest.split_at(end);
+            (word.replace("\\\\", "\\"), rest)
+        };
+        self.rest = rest.trim_start_matches(is_blank);
+        Some(word)
+    }
+
+    /// The next `name=value` option; `None` at the end of the line. The value is one word and may
+    /// be quoted, the name may not. An empty value is a fault.
+    pub fn option(&mut self) -> Result<Option<(&'a str, String)>, Fault> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let end = self.rest.find(|c| c == '=' || is_blank(c)).unwrap_or(self.rest.len());
+        let (name, rest) = self.rest.split_at(end);
+        let Some(value) = rest.strip_prefix('=') else {
+            let text = if rest.trim_start_matches(is_blank).starts_with('=') {
+                format!("blank before '=' after '{name}': write {name}=value")
+            } else {
+                format!("'{name}' is not an option: options are written name=value")
+            };
+            return Err(Fault::new(text));
+        };
+        if name.is_empty() {
+            return Err(Fault::new("option name missing before '=': write name=value"));
+        }
+        // Blanks behind the '=' have always been let pass.
+        self.rest = value.trim_start_matches(is_blank);
+        match self.word() {
+            Some(word) if !word.is_empty() => Ok(Some((name, word))),
+            _ => Err(no_value(name)),
+        }
+    }
+}
+
+/// The only word of a line, not empty.
+pub fn one_word(line: &str) -> Result<String, Fault> {
+    let mut words = Words::new(line);
+    let Some(word) = words.word() else {
+        return Err(Fault::new("takes one argument, none is given"));
+    };
+    if !words.rest().is_empty() {
+        return Err(Fault::new(format!(
+            "takes one argument, '{}' is too much: put quotes around an argument with blanks",
+            words.rest()
+        )));
+    }
+    if word.is_empty() { Err(Fault::new("takes one argument, it is empty")) } else { Ok(word) }
+}
+
+/// `On` or `Off`, in any case, as the only word of a line.
+pub fn on_off(line: &str) -> Result<bool, Fault> {
+    choice(&one_word(line)?, &[("On", true), ("Off", false)])
+}
+
+/// One of a few names, in any case.
+pub fn choice<T: Copy>(word: &str, choices: &[(&str, T)]) -> Result<T, Fault> {
+    choices
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(word))
+        .map(|&(_, value)| value)
+        .ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|&(name, _)| name).collect();
+            Fault::new(format!("'{word}' is not allowed: write {}", alternatives(&names)))
+        })
+}
+
+/// A whole number in a range, as decimal digits and nothing else.
+pub fn whole(word: &str, from: u64, to: u64) -> Result<u64, Fault> {
+    let digits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    let number = if digits { word.parse().ok() } else { None };
+    number.filter(|n| (from..=to).contains(n)).ok_or_else(|| {
+        Fault::new(format!("'{word}' is not allowed: write a whole number from {from} to {to}"))
+    })
+}
+
+/// Longest interval in seconds: far above all use, and low enough to be counted in microseconds.
+const LONGEST: f64 = 1e9;
+
+/// A time in seconds above zero, possibly with a fraction.
+pub fn seconds(word: &str) -> Result<f64, Fault> {
+    // The names that a float may also have ("inf", "nan") are no times.
+    let plain = word.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let number: Option<f64> = if plain { word.parse().ok() } else { None };
+    number.filter(|&n| n > 0.0 && n <= LONGEST).ok_or_else(|| {
+        Fault::new(format!(
+            "'{word}' is not allowed: write a number of seconds above 0, such as 0.005"
+        ))
+    })
+}
+
+/// `a`, `a or b`, `a, b or c`.
+#[must_use]
+pub fn alternatives(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [before @ .., last] => format!("{} or {last}", before.join(", ")),
+    }
+}
+
+/// Splits a quoted word, whose opening quote has been read, from what follows it.
+fn quoted(text: &str, quote: char) -> (String, &str) {
+    let mut word = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        if c == quote {
+            return (word, text.get(at + 1..).unwrap_or_default());
+        }
+        if c == '\\' {
+            let mut ahead = chars.clone();
+            if let Some((_, next)) = ahead.next().filter(|&(_, n)| n == quote || n == '\\') {
+                word.push(next);
+                chars = ahead;
+                continue;
+            }
+        }
+        word.push(c);
+    }
+    (word, "")
+}
+
+fn no_value(name: &str) -> Fault {
+    Fault::new(format!("option '{name}' has no value: write {name}=value"))
+}
+
+/// What separates words: C's `isspace`.
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_words(line: &str) -> Vec<String> {
+        let mut words = Words::new(line);
+        std::iter::from_fn(|| words.word()).collect()
+    }
+
+    #[test]
+    fn words_follow_httpds_quoting() {
+        let table: &[(&str, &[&str])] = &[
+            ("", &[]),
+            ("  \t ", &[]),
+            ("a", &["a"]),
+            (" a \t b\x0bc ", &["a", "b", "c"]),
+            (r#""a b" c"#, &["a b", "c"]),
+            ("'a b' c", &["a b", "c"]),
+            (r#""it's""#, &["it's"]),
+            (r#""a \" b""#, &[r#"a " b"#]),
+            (r"'a \' b'", &["a ' b"]),
+            (r#""a \' b""#, &[r"a \' b"]),
+            (r#""a\\" b"#, &[r"a\", "b"]),
+            (r"a\\b a\b a\", &[r"a\b", r"a\b", r"a\"]),
+            (r"\\\\x", &[r"\\x"]),
+            (r#"a"b c"#, &[r#"a"b"#, "c"]),
+            (r#""a"b"#, &["a", "b"]),
+            (r#""" b"#, &["", "b"]),
+            (r#""open end"#, &["open end"]),
+            (r#""open\"#, &[r"open\"]),
+            ("\"é ü\" ß", &["é ü", "ß"]),
+        ];
+        for (line, expected) in table {
+            assert_eq!(&all_words(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_name_and_value() {
+        let mut words = Words::new(r#"a=1  b-c="x y" d='q\'r' e==f g=  h"#);
+        let mut seen = Vec::new();
+        while let Some((name, value)) = words.option().unwrap() {
+            seen.push(format!("{name}:{value}"));
+        }
+        assert_eq!(seen, ["a:1", "b-c:x y", "d:q'r", "e:=f", "g:h"]);
+    }
+
+    #[test]
+    fn faulty_options_say_what_to_write() {
+        let table = [
+            ("name", "'name' is not an option: options are written name=value"),
+            ("name more=1", "'name' is not an option: options are written name=value"),
+            ("name =1", "blank before '=' after 'name': write name=value"),
+            ("name = 1", "blank before '=' after 'name': write name=value"),
+            ("=1", "option name missing before '=': write name=value"),
+            ("name=", "option 'name' has no value: write name=value"),
+            (r#"name="""#, "option 'name' has no value: write name=value"),
+        ];
+        for (line, text) in table {
+            assert_eq!(Words::new(line).option().unwrap_err().to_string(), text, "{line}");
+        }
+    }
+
+    #[test]
+    fn one_word_is_exactly_one() {
+        assert_eq!(one_word(" 'a b' ").unwrap(), "a b");
+        let table = [
+            ("", "takes one argument, none is given"),
+            (r#""""#, "takes one argument, it is empty"),
+            ("a b", "takes one argument, 'b' is too much"),
+        ];
+        for (line, text) in table {
+            let fault = one_word(line).unwrap_err().to_string();
+            assert!(fault.starts_with(text), "{line}: {fault}");
+        }
+    }
+
+    #[test]
+    fn switches_take_any_case_and_nothing_else() {
+        for (line, value) in [("On", true), ("on", true), ("OFF", false), ("\"oFf\"", false)] {
+            assert_eq!(on_off(line), Ok(value), "{line}");
+        }
+        for line in ["", "yes", "1", "On Off", "Onn", "''"] {
+            assert!(on_off(line).is_err(), "{line}");
+        }
+        assert_eq!(
+            on_off("maybe").unwrap_err().to_string(),
+            "'maybe' is not allowed: write On or Off"
+        );
+    }
+
+    #[test]
+    fn whole_numbers_are_digits_in_range() {
+        assert_eq!(whole("0", 0, 2), Ok(0));
+        assert_eq!(whole("002", 0, 2), Ok(2));
+        for word in ["", "3", "-1", "+1", "1s", "one", "0x1", "1.0", " 1", "99999999999999999999"] {
+            assert!(whole(word, 0, 2).is_err(), "{word}");
+        }
+        assert_eq!(
+            whole("one", 0, 2).unwrap_err().to_string(),
+            "'one' is not allowed: write a whole number from 0 to 2"
+        );
+    }
+
+    #[test]
+    fn seconds_are_above_zero() {
+        for (word, value) in [("1", 1.0), ("0.005", 0.005), (".5", 0.5), ("5e-3", 0.005)] {
+            assert_eq!(seconds(word), Ok(value), "{word}");
+        }
+        for word in ["", "0", "0.0", "-1", "+1", "5ms", "inf", "nan", "one", "1e10", "1e999", "."] {
+            assert!(seconds(word).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn alternatives_read_as_a_sentence() {
+        assert_eq!(alternatives(&[]), "");
+        assert_eq!(alternatives(&["a"]), "a");
+        assert_eq!(alternatives(&["a", "b"]), "a or b");
+        assert_eq!(alternatives(&["a", "b", "c"]), "a, b or c");
+    }
+}

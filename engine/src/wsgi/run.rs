@@ -1,0 +1,435 @@
+//! One request from the call to `close()`.
+//!
+//! The thread attaches once, builds `environ`, calls the application and collects what it has, and lets go before
+//! anything is sent. Only an application that produces its body piece by piece makes it attach again.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::engine::process_log;
+use super::environ::{Environ, Key};
+use super::exchange::{Exchange, Level, Then};
+use super::interpreter::Interpreter;
+use super::script::{Found, Loaded, Target};
+use super::start_response::StartResponse;
+use super::turn::{self, Carrier, Phase, Turn};
+use crate::python::lend::Lent;
+use crate::python::{Exception, Gil, Obj, PyResult, Raised, bound};
+
+/// Bodies up to this size are copied, so that nothing of Python is held while they are sent.
+const COPY_LIMIT: usize = 64 * 1024;
+
+/// Which application a request is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Name of the interpreter; empty is the main one.
+    pub application_group: &'a str,
+    /// Path of the script file.
+    pub script: &'a [u8],
+    /// Its modification time in microseconds.
+    pub mtime: i64,
+    /// Name of the callable in it.
+    pub callable: &'a str,
+    /// Whether a changed file is loaded again.
+    pub reloading: bool,
+    /// The handler httpd chose.
+    pub handler: &'a [u8],
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The response has been handed over, or cut.
+    Sent,
+    /// Nothing was sent; the carrier answers with this status. The reason is logged.
+    Refused(u16),
+}
+
+/// What goes wrong with an application, and what it is called in the log.
+struct Fault<'py> {
+    what: &'static str,
+    exception: Exception<'py>,
+}
+
+/// What is left to do detached.
+enum Rest {
+    /// Send this as the whole, or the end, of the response.
+    Send(Vec<u8>),
+    /// All has been sent.
+    Sent,
+    /// The application failed; its traceback is in the log.
+    Failed(u16),
+}
+
+/// Serves one request in an interpreter. Detached.
+pub(super) fn serve(
+    interpreter: &'static Interpreter,
+    call: &Call<'_>,
+    exchange: &mut (dyn Exchange + '_),
+) -> Outcome {
+    let mut carrier = Carrier::new(exchange);
+    let turn = Arc::new(Turn { interpreter, carrier: Lent::default() });
+    let rest = turn::serving(&turn, || {
+        interpreter.home.attach(|gil| attached(gil, interpreter, call, &turn, &mut carrier))
+    });
+    carrier.flush_log();
+    match rest {
+        Rest::Send(body) => {
+            carrier.send(&[&body], Then::End);
+        }
+        Rest::Sent => {}
+        Rest::Failed(status) => match carrier.phase {
+            Phase::Before => return Outcome::Refused(status),
+            _ => carrier.cut(),
+        },
+    }
+    carrier.settle();
+    match carrier.phase {
+        Phase::Closed(Some(status)) => Outcome::Refused(status),
+        _ => Outcome::Sent,
+    }
+}
+
+/// The attached part of a request.
+fn attached<'py>(
+    gil: Gil<'py>,
+    interpreter: &'static Interpreter,
+    call: &Call<'_>,
+    turn: &Arc<Turn>,
+    carrier: &mut Carrier<'_>,
+) -> Rest {
+    let found = turn.carrier.lend(gil, carrier, || load(gil, interpreter, call));
+    let loaded = match found {
+        Ok(Found::Ready(loaded)) => loaded,
+        Ok(Found::FailedElsewhere) => {
+            gil.detach(|| {
+                carrier.exchange.log(
+                    Level::Error,
+                    "the script failed to load for another request at the same time, see its traceback",
+                );
+            });
+            return Rest::Failed(500);
+        }
+        Err(raised) => {
+            let exception = Exception::take(gil, raised);
+            let fault = Fault { what: "exception raised while loading", exception };
+            report(gil, interpreter, call, carrier, fault);
+            return Rest::Failed(500);
+        }
+    };
+    let target =
+        match loaded.target(gil, call.callable, || interpreter.template(gil, call.callable)) {
+            Ok(target) => target,
+            Err(raised) => {
+                let exception = Exception::take(gil, raised);
+                let fault = Fault { what: "exception raised before the call of", exception };
+                report(gil, interpreter, call, carrier, fault);
+                return Rest::Failed(500);
+            }
+        };
+    let mut faults = Vec::new();
+    let rest = match prepare(gil, interpreter, call, turn, carrier, (&loaded, &target)) {
+        Ok(Some((application, environ))) => turn
+            .carrier
+            .lend(gil, carrier, || run(gil, interpreter, turn, &application, environ, &mut faults)),
+        Ok(None) => {
+            let text = format!(
+                "the script {} has no callable '{}' (WSGICallableObject)",
+                String::from_utf8_lossy(call.script),
+                call.callable
+            );
+            gil.detach(|| carrier.exchange.log(Level::Error, &text));
+            Rest::Failed(500)
+        }
+        Err(raised) => {
+            let exception = Exception::take(gil, raised);
+            faults.push(Fault { what: "exception raised before the call of", exception });
+            Rest::Failed(500)
+        }
+    };
+    for fault in faults {
+        report(gil, interpreter, call, carrier, fault);
+    }
+    rest
+}
+
+/// Finds the script, executing it where it has to be.
+fn load(gil: Gil<'_>, interpreter: &Interpreter, call: &Call<'_>) -> PyResult<Found> {
+    interpreter.scripts.find(gil, call.script, call.mtime, call.reloading, || {
+        let path = Obj::path_from(gil, call.script)?;
+        interpreter.helper(gil, c"_load")?.call([&path, &Obj::int(gil, call.mtime)?])
+    })
+}
+
+/// The callable and its `environ`; `None` where the script has no such name.
+fn prepare<'a>(
+    gil: Gil<'a>,
+    interpreter: &'static Interpreter,
+    call: &Call<'_>,
+    turn: &Arc<Turn>,
+    carrier: &mut Carrier<'_>,
+    (loaded, target): (&Loaded, &'a Target),
+) -> PyResult<Option<(Obj<'a>, Obj<'a>)>> {
+    let Some(application) = loaded.application(gil, target)? else { return Ok(None) };
+    let mut environ = Environ::new(gil, &interpreter.names, &target.template)?;
+    environ.set(Key::RequestHandler, call.handler);
+    environ.set(Key::HandlerScript, b"");
+    environ.set(Key::ListenerHost, b"");
+    carrier.exchange.describe(&mut environ);
+    environ.set_object(Key::Input, &interpreter.input.instance(gil, Arc::clone(turn))?)?;
+    environ.set_object(Key::Errors, &interpreter.errors.instance(gil, Arc::clone(turn))?)?;
+    environ.set_object(Key::ThreadId, &Obj::int(gil, thread_id())?)?;
+    environ.set_float(Key::ApplicationStart, now());
+    Ok(Some((application, environ.finish()?)))
+}
+
+/// Calls the application and relays what it returns.
+fn run<'py>(
+    gil: Gil<'py>,
+    interpreter: &'static Interpreter,
+    turn: &Arc<Turn>,
+    application: &Obj<'py>,
+    environ: Obj<'py>,
+    faults: &mut Vec<Fault<'py>>,
+) -> Rest {
+    let mut fault = |what, raised| {
+        faults.push(Fault { what, exception: Exception::take(gil, raised) });
+        Rest::Failed(500)
+    };
+    let called = interpreter
+        .adapter
+        .instance(gil, Arc::clone(turn))
+        .and_then(|adapter| bound::<StartResponse>(gil, &adapter))
+        .and_then(|start_response| application.call([&environ, &start_response]));
+    let result = match called {
+        Ok(result) => result,
+        Err(raised) => return fault("exception raised by", raised),
+    };
+    let class = result.type_of();
+    if class.is(interpreter.list_class.borrow(gil)) || class.is(interpreter.tuple_class.borrow(gil))
+    {
+        // A plain sequence: all of the body is there, and there is no close().
+        return relay_sequence(gil, turn, &result)
+            .unwrap_or_else(|raised| fault("exception raised in the response of", raised));
+    }
+    let relayed = relay(gil, interpreter, turn, &result)
+        .unwrap_or_else(|raised| fault("exception raised in the response of", raised));
+    let closed = match result.attr_opt(interpreter.close.borrow(gil)) {
+        Ok(Some(close)) => close.call([]).map(drop),
+        Ok(None) => Ok(()),
+        Err(raised) => Err(raised),
+    };
+    if let Err(raised) = closed {
+        // The response is complete whatever close() says.
+        fault("exception raised in close() of the response of", raised);
+    }
+    relayed
+}
+
+fn not_started(gil: Gil<'_>) -> Raised {
+    Raised::runtime_error(
+        gil,
+        "start_response() must be called before response content is produced",
+    )
+}
+
+fn wrong_block(gil: Gil<'_>, block: &Obj<'_>) -> Raised {
+    let message = format!("response iterable must yield bytes, not {}", block.type_name());
+    Raised::type_error(gil, &message)
+}
+
+/// Whether `start_response` has been called, and how far the response is.
+fn progress(gil: Gil<'_>, turn: &Turn) -> (bool, Phase) {
+    turn.carrier
+        .with_attached(gil, |carrier| (carrier.started, carrier.phase))
+        .unwrap_or((false, Phase::Closed(None)))
+}
+
+/// A list or tuple: sent as one.
+fn relay_sequence<'py>(gil: Gil<'py>, turn: &Turn, result: &Obj<'py>) -> PyResult<Rest> {
+    let mut blocks = Vec::new();
+    let mut size = 0;
+    loop {
+        let block = match result.item(blocks.len()) {
+            Ok(block) => block,
+            // IndexError: the end. (The list may have changed meanwhile, so its length is not asked.)
+            Err(raised) => {
+                raised.clear(gil);
+                break;
+            }
+        };
+        match block.bytes() {
+            Some(bytes) => size += bytes.len(),
+            None => return Err(wrong_block(gil, &block)),
+        }
+        blocks.push(block);
+    }
+    if !progress(gil, turn).0 {
+        return Err(not_started(gil));
+    }
+    if size <= COPY_LIMIT {
+        let mut body = Vec::with_capacity(size);
+        blocks.iter().for_each(|block| body.extend_from_slice(block.bytes().unwrap_or_default()));
+        return Ok(Rest::Send(body));
+    }
+    let views: Vec<&[u8]> = blocks.iter().filter_map(Obj::bytes).collect();
+    turn.carrier.with(gil, |carrier| carrier.send(&views, Then::End));
+    Ok(Rest::Sent)
+}
+
+/// Any other iterable: block by block, each on its way before the next is asked for.
+fn relay<'py>(
+    gil: Gil<'py>,
+    interpreter: &Interpreter,
+    turn: &Turn,
+    result: &Obj<'py>,
+) -> PyResult<Rest> {
+    if result.instance_of(interpreter.file_wrapper.borrow(gil))? && relay_file(gil, turn, result)? {
+        return Ok(Rest::Sent);
+    }
+    let blocks = result.iter()?;
+    while let Some(block) = blocks.next()? {
+        let Some(bytes) = block.bytes() else { return Err(wrong_block(gil, &block)) };
+        if bytes.is_empty() {
+            continue;
+        }
+        if !progress(gil, turn).0 {
+            return Err(not_started(gil));
+        }
+        let go_on = turn.carrier.with(gil, |carrier| carrier.send_block(bytes));
+        if go_on != Some(true) {
+            break;
+        }
+    }
+    if !progress(gil, turn).0 {
+        return Err(not_started(gil));
+    }
+    turn.carrier.with(gil, |carrier| carrier.end());
+    Ok(Rest::Sent)
+}
+
+/// A file wrapper around a regular file: sent as a file. `false` where it has to be iterated.
+fn relay_file<'py>(gil: Gil<'py>, turn: &Turn, result: &Obj<'py>) -> PyResult<bool> {
+    let (started, phase) = progress(gil, turn);
+    if !started || phase != Phase::Before {
+        return Ok(false);
+    }
+    let filelike = result.attr(c"filelike")?;
+    let file = match filelike.duplicate_descriptor() {
+        Ok(Some(file)) => std::fs::File::from(file),
+        Ok(None) => return Ok(false),
+        Err(raised) => {
+            raised.clear(gil);
+            return Ok(false);
+        }
+    };
+    let offset = filelike.attr(c"tell").and_then(|tell| tell.call([]));
+    let offset = match offset.and_then(|offset| offset.size_argument()) {
+        Ok(Some(offset)) => u64::try_from(offset).unwrap_or(0),
+        Ok(None) => return Ok(false),
+        Err(raised) => {
+            raised.clear(gil);
+            return Ok(false);
+        }
+    };
+    let sent = turn.carrier.with(gil, |carrier| {
+        let Ok(facts) = file.metadata() else { return false };
+        let length = facts.len().saturating_sub(offset);
+        let promised = carrier.head.as_ref().and_then(super::response::Head::promised);
+        // A file that is shorter than promised goes the ordinary way, which ends in a visible cut.
+        if !facts.is_file() || promised.is_some_and(|promised| promised > length) {
+            return false;
+        }
+        carrier.send_file(file.into(), offset, length);
+        true
+    });
+    Ok(sent == Some(true))
+}
+
+/// Writes the traceback of an application's exception to the request's log.
+fn report<'py>(
+    gil: Gil<'py>,
+    interpreter: &Interpreter,
+    call: &Call<'_>,
+    carrier: &mut Carrier<'_>,
+    fault: Fault<'py>,
+) {
+    let text = traceback(gil, interpreter, &fault.exception);
+    let text = format!(
+        "{} WSGI script '{}' in {}\n{text}",
+        fault.what,
+        String::from_utf8_lossy(call.script),
+        interpreter.title()
+    );
+    // Freed attached; the traceback keeps the frames of the request alive.
+    drop(fault);
+    gil.detach(|| {
+        carrier.flush_log();
+        carrier.exchange.log(Level::Error, &text);
+    });
+}
+
+/// The traceback as text.
+fn traceback<'py>(gil: Gil<'py>, interpreter: &Interpreter, exception: &Exception<'py>) -> String {
+    let text = interpreter
+        .helper(gil, c"_format")
+        .and_then(|format| format.call([&exception.value]))
+        .and_then(|text| text.text());
+    text.unwrap_or_else(|raised| {
+        raised.clear(gil);
+        format!("{} (its traceback cannot be formatted)", exception.value.type_name())
+    })
+}
+
+/// Loads a script outside of a request. Detached.
+pub(super) fn preload(interpreter: &'static Interpreter, script: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let facts = match std::fs::metadata(script) {
+        Ok(facts) => facts,
+        Err(error) => {
+            let text = format!("WSGIImportScript: {} cannot be read: {error}", script.display());
+            process_log(Level::Error, &text);
+            return;
+        }
+    };
+    let call = Call {
+        application_group: &interpreter.name,
+        script: script.as_os_str().as_bytes(),
+        mtime: facts.mtime() * 1_000_000 + facts.mtime_nsec() / 1000,
+        callable: "",
+        reloading: true,
+        handler: b"",
+    };
+    let fault = interpreter.home.attach(|gil| match load(gil, interpreter, &call) {
+        Ok(_) => None,
+        Err(raised) => {
+            let exception = Exception::take(gil, raised);
+            Some(traceback(gil, interpreter, &exception))
+        }
+    });
+    if let Some(text) = fault {
+        let text = format!(
+            "exception raised while loading WSGI script '{}' in {} (WSGIImportScript)\n{text}",
+            script.display(),
+            interpreter.title()
+        );
+        process_log(Level::Error, &text);
+    }
+}
+
+/// Seconds since the epoch.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A number for this thread, from 1 on in order of first use.
+fn thread_id() -> i64 {
+    static NEXT: AtomicI64 = AtomicI64::new(1);
+    thread_local! {
+        static ID: i64 = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    ID.with(|id| *id)
+}
