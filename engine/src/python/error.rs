@@ -50,19 +50,22 @@ impl Raised {
         Self
     }
 
-    /// Raises again what `sys.exc_info()` gave: its value with its traceback.
+    /// Raises again what `sys.exc_info()` gave: its value with its traceback. What is no exception becomes a
+    /// `TypeError`.
     #[must_use]
-    pub fn again<'py>(
-        gil: Gil<'py>,
-        class: &Obj<'py>,
-        value: &Obj<'py>,
-        traceback: &Obj<'py>,
-    ) -> Self {
-        // SAFETY: S4; PyErr_Restore takes over three references; a wrong class is Python's to complain about when
-        // normalised, and a null traceback means none.
+    pub fn again<'py>(gil: Gil<'py>, value: &Obj<'py>, traceback: &Obj<'py>) -> Self {
+        // SAFETY: PyExc_BaseException is set from start to end.
+        let base = unsafe { (*api().PyExc_BaseException).borrowed(gil) };
+        match value.instance_of(&base) {
+            Ok(true) => {}
+            Ok(false) => return Self::type_error(gil, "exc_info holds no exception"),
+            Err(raised) => return raised,
+        }
+        // SAFETY: S4; PyErr_Restore takes over three references; a null traceback means none, and what is no
+        // traceback is left out by the call itself.
         unsafe {
             (api().PyErr_Restore)(
-                class.clone().into_ptr(),
+                value.type_of().into_ptr(),
                 value.clone().into_ptr(),
                 if traceback.is_none() {
                     std::ptr::null_mut()
@@ -70,7 +73,6 @@ impl Raised {
                     traceback.clone().into_ptr()
                 },
             );
-            let _ = gil;
         }
         Self
     }

@@ -304,6 +304,16 @@ impl<'py> Obj<'py> {
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 
+    /// Number of characters of a `str`.
+    ///
+    /// # Errors
+    /// `TypeError` for other types.
+    pub fn str_len(&self) -> PyResult<i64> {
+        // SAFETY: S4
+        let length = unsafe { (api().PyUnicode_GetLength)(self.as_ptr()) };
+        if length < 0 { Err(Raised) } else { Ok(length as i64) }
+    }
+
     /// `str(self)`, for messages.
     ///
     /// # Errors

@@ -214,6 +214,21 @@ impl Template {
     }
 }
 
+/// Keys that have the same value in all requests of an application; their values come with [`Template::new`].
+const CONSTANTS: [&[u8]; 11] = [
+    b"wsgi.version",
+    b"wsgi.multithread",
+    b"wsgi.multiprocess",
+    b"wsgi.run_once",
+    b"wsgi.input_terminated",
+    b"wsgi.file_wrapper",
+    b"mod_wsgi.version",
+    b"mod_wsgi.process_group",
+    b"mod_wsgi.application_group",
+    b"mod_wsgi.callable_object",
+    b"apache.version",
+];
+
 /// Keys that have a meaning without being set: they stay as the template has them.
 const DEFAULTED: u64 = bit(Key::QueueStart) | bit(Key::DaemonStart) | bit(Key::UrlScheme);
 
@@ -358,8 +373,13 @@ impl<'a> Environ<'a> {
             _ if name.starts_with(b"mod_wsgi.x-") => return,
             _ => {}
         }
-        // A variable may carry the name of a known key: its place in the copy is no longer the template's.
-        if KEYS.iter().any(|(_, known, _)| known.to_bytes() == name) {
+        let known = KEYS.iter().any(|(_, known, _)| known.to_bytes() == name);
+        if (known || CONSTANTS.contains(&name)) && name.contains(&b'.') {
+            // What the engine itself says about a request cannot be set.
+            return;
+        }
+        if known {
+            // Its place in the copy no longer holds the template's value.
             self.set |= VARIABLE;
         }
         let done = Obj::latin1_from(self.gil, name)

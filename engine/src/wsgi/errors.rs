@@ -19,6 +19,7 @@ pub(super) fn class(gil: Gil<'_>) -> PyResult<Class<Turn>> {
             name: c"mod_wsgi.Log",
             methods: vec![
                 method::<Write>(),
+                method::<WriteBytes>(),
                 method::<WriteLines>(),
                 method::<Flush>(),
                 method::<Close>(),
@@ -45,11 +46,8 @@ fn over(gil: Gil<'_>, name: &str) -> Raised {
     Raised::runtime_error(gil, &format!("{name}() called on wsgi.errors after request completed"))
 }
 
-/// The bytes of something written: a `str` as UTF-8 (what cannot be encoded escaped), `bytes` as they are.
+/// A `str` as UTF-8; what cannot be encoded is escaped.
 fn text_of<'py>(gil: Gil<'py>, value: &Obj<'py>, turn: &Turn) -> PyResult<Vec<u8>> {
-    if let Some(bytes) = value.bytes() {
-        return Ok(bytes.to_vec());
-    }
     if !value.is_kind(Kind::Str) {
         let message = format!("write() argument must be str, not {}", value.type_name());
         return Err(Raised::type_error(gil, &message));
@@ -91,7 +89,26 @@ impl Method for Write {
         let (Some(turn), Some(value)) = (turn, args.at(0)) else { return Err(over(gil, "write")) };
         let text = text_of(gil, &value, turn)?;
         write_to(gil, turn, &text, "write")?;
-        Obj::int(gil, i64::try_from(text.len()).unwrap_or(i64::MAX))
+        Obj::int(gil, value.str_len()?)
+    }
+}
+
+/// `_write(data)`: what `buffer` is written, `bytes`.
+struct WriteBytes;
+
+impl Method for WriteBytes {
+    type Data = Turn;
+    const NAME: &'static CStr = c"_write";
+
+    fn call<'py>(
+        gil: Gil<'py>,
+        _this: &Obj<'py>,
+        turn: Option<&Arc<Turn>>,
+        args: Args<'_, 'py>,
+    ) -> PyResult<Obj<'py>> {
+        args.expect("_write", 1, 1)?;
+        let (Some(turn), Some(data)) = (turn, args.at(0)) else { return Err(over(gil, "write")) };
+        write_to(gil, turn, data.bytes().unwrap_or_default(), "write")
     }
 }
 

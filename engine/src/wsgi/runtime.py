@@ -34,6 +34,8 @@ class FileWrapper:
 
     def __next__(self):
         data = self.filelike.read(self.blksize)
+        if not isinstance(data, bytes):
+            raise TypeError(f"read() of the wrapped file must return bytes, not {type(data).__name__}")
         if not data:
             raise StopIteration
         return data
@@ -88,7 +90,7 @@ class _Bytes(io.RawIOBase):
 
     def write(self, data):
         with memoryview(data) as view:
-            self._log.write(view.tobytes())
+            self._log._write(view.tobytes())
             return view.nbytes
 
     def flush(self):
@@ -272,7 +274,8 @@ def _stop():
 
     _guarded(atexit._run_exitfuncs)
     for stream in (sys.stdout, sys.stderr):
-        _guarded(lambda stream=stream: stream.flush())
+        if type(stream) is not _Restricted:
+            _guarded(lambda stream=stream: stream.flush())
 
 
 def _guarded(work):

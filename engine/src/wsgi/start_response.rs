@@ -62,7 +62,6 @@ impl Method for StartResponse {
                 if phase != Phase::Before {
                     return Err(Raised::again(
                         gil,
-                        &exc_info.tuple_item(0)?,
                         &exc_info.tuple_item(1)?,
                         &exc_info.tuple_item(2)?,
                     ));
@@ -138,12 +137,16 @@ impl Method for Write {
         let phase = turn
             .carrier
             .with(gil, |carrier| {
+                let before = carrier.phase;
                 carrier.send(&[block], Then::Flush);
-                carrier.phase
+                (before, carrier.phase)
             })
             .ok_or_else(over)?;
         match phase {
-            Phase::Closed(None) => {
+            (Phase::Ended, _) => {
+                Err(Raised::runtime_error(gil, "write() called after the response was complete"))
+            }
+            (_, Phase::Closed(None)) => {
                 Err(Raised::os_error(gil, "the client has closed the connection"))
             }
             _ => Ok(Obj::none(gil)),

@@ -1,0 +1,8 @@
+"""hello, and headers: the smallest answer."""
+
+BODY = b"Hello World!"
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(BODY)))])
+    return [BODY]

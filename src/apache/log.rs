@@ -1,0 +1,132 @@
+//! The error log: of a request, and of the main server.
+
+use std::borrow::Cow;
+use std::ffi::{c_char, c_int};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use engine::wsgi::exchange::Level;
+
+use super::{Request, hook};
+use crate::sys;
+use crate::sys::constants::{APLOG_CRIT, APLOG_DEBUG, APLOG_ERR, APLOG_INFO, APLOG_WARNING};
+
+/// httpd cuts what is longer than 8,192 bytes with its prefix, so longer lines are logged in pieces.
+const LONGEST: usize = 7_500;
+
+/// Held while the lines of one record are written, so that records of several threads do not mix.
+static RECORD: Mutex<()> = Mutex::new(());
+
+/// Writes to the log of the request's virtual host, with the request's context.
+pub(crate) fn request(request: &Request<'_>, level: Level, text: &str) {
+    if !wanted(request, level) {
+        return;
+    }
+    let index = hook::module_index();
+    let level = number(level);
+    record(text, |line, length| {
+        // SAFETY: the request is alive (S1); the line is as long as said.
+        unsafe { sys::mwrs_log_request(index, level, request.raw(), length, line) };
+    });
+}
+
+/// Whether the request's `LogLevel` lets this level through.
+pub(crate) fn wanted(request: &Request<'_>, level: Level) -> bool {
+    // SAFETY: the request is alive (S1).
+    unsafe { sys::mwrs_request_logs(hook::module_index(), number(level), request.raw()) != 0 }
+}
+
+/// Writes to the main server's log.
+pub(crate) fn server(level: Level, text: &str) {
+    to_server(number(level), text);
+}
+
+/// As [`server`] at error level, in the form of httpd's own messages about its configuration: to the
+/// terminal, without date and level.
+pub(crate) fn startup(text: &str) {
+    to_server(APLOG_ERR | sys::APLOG_STARTUP, text);
+}
+
+fn to_server(level: c_int, text: &str) {
+    let index = hook::module_index();
+    // SAFETY: httpd sets the pointer before modules run, to a server or to null, which means standard
+    // error; it changes only while this process reads configuration, in this thread.
+    let main = unsafe { sys::ap_server_conf };
+    // SAFETY: as above.
+    if unsafe { sys::mwrs_server_logs(index, level, main) } == 0 {
+        return;
+    }
+    record(text, |line, length| {
+        // SAFETY: as above; the line is as long as said.
+        unsafe { sys::mwrs_log_server(index, level, main, length, line) };
+    });
+}
+
+fn record(text: &str, mut write: impl FnMut(*const c_char, c_int)) {
+    // httpd formats C strings, which would end at a NUL.
+    let text = match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "\\0")),
+        false => Cow::Borrowed(text),
+    };
+    let _together: MutexGuard<'_, ()> = RECORD.lock().unwrap_or_else(PoisonError::into_inner);
+    for line in text.trim_end_matches('\n').split('\n') {
+        for piece in pieces(line) {
+            // A piece is at most LONGEST bytes.
+            write(piece.as_ptr().cast(), c_int::try_from(piece.len()).unwrap_or(c_int::MAX));
+        }
+    }
+}
+
+/// A line in pieces that httpd does not cut; characters stay whole. An empty line is one empty piece.
+fn pieces(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let (piece, left) = line.split_at(line.floor_char_boundary_at(LONGEST));
+        rest = (!left.is_empty()).then_some(left);
+        Some(piece)
+    })
+}
+
+trait FloorCharBoundary {
+    fn floor_char_boundary_at(&self, index: usize) -> usize;
+}
+
+impl FloorCharBoundary for str {
+    fn floor_char_boundary_at(&self, index: usize) -> usize {
+        if index >= self.len() {
+            return self.len();
+        }
+        (0..=index).rev().find(|at| self.is_char_boundary(*at)).unwrap_or(0)
+    }
+}
+
+fn number(level: Level) -> c_int {
+    match level {
+        Level::Critical => APLOG_CRIT,
+        Level::Error => APLOG_ERR,
+        Level::Warning => APLOG_WARNING,
+        Level::Info => APLOG_INFO,
+        Level::Debug => APLOG_DEBUG,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_rather_than_cut() {
+        let line = "x".repeat(LONGEST * 2 + 1);
+        let split: Vec<_> = pieces(&line).collect();
+        assert_eq!(split.iter().map(|piece| piece.len()).collect::<Vec<_>>(), [7500, 7500, 1]);
+        assert_eq!(split.concat(), line);
+        assert_eq!(pieces("").collect::<Vec<_>>(), [""]);
+    }
+
+    #[test]
+    fn characters_stay_whole() {
+        let line = format!("{}é", "x".repeat(LONGEST - 1));
+        let split: Vec<_> = pieces(&line).collect();
+        assert_eq!(split, [&line[..LONGEST - 1], "é"]);
+    }
+}

@@ -1,0 +1,143 @@
+//! From a request to the interpreter and the application that serve it.
+
+use std::borrow::Cow;
+use std::ffi::CStr;
+
+use engine::settings::request::{Callable, Effective};
+use engine::settings::{GroupName, RequestSettings};
+
+use super::attach::{DirectoryConfig, Mount, ServerConfig};
+use crate::apache::Request;
+use crate::apache::hook::Wiring;
+use crate::apache::number::Digits;
+
+/// What holds for a request that came in by `mount`, or by a handler where there is none.
+pub(crate) fn effective<'r, W>(
+    request: &Request<'r>,
+    server: &'r ServerConfig,
+    mount: Option<&'r Mount>,
+) -> Effective<'r>
+where
+    W: Wiring<Directory = DirectoryConfig>,
+{
+    let directory = request.directory::<W>().map(|directory| &directory.request);
+    let effective = RequestSettings::resolve(directory, &server.request);
+    match mount {
+        Some(mount) => effective.with_alias(&mount.options),
+        None => effective,
+    }
+}
+
+/// `WSGIEnableSendfile` for a request; `None` where it is not written, and httpd's own `EnableSendfile`
+/// holds.
+pub(crate) fn sendfile<W>(request: &Request<'_>, server: &ServerConfig) -> Option<bool>
+where
+    W: Wiring<Directory = DirectoryConfig>,
+{
+    let directory = request.directory::<W>();
+    directory
+        .and_then(|directory| directory.request.enable_sendfile)
+        .or(server.request.enable_sendfile)
+}
+
+/// The name of the interpreter; empty for the main one.
+pub(crate) fn application_group<'r>(
+    request: &Request<'r>,
+    group: &'r GroupName,
+    script_name: &[u8],
+    case_sensitive: bool,
+) -> Cow<'r, str> {
+    match group {
+        GroupName::Name(name) => Cow::Borrowed(name),
+        GroupName::Env(name) => match variable(request, name) {
+            Some(value) => match GroupName::parse_value(&value) {
+                GroupName::Name(name) => Cow::Owned(name),
+                form => expand(request, &form, script_name, case_sensitive),
+            },
+            // As it stands, so that the log says which variable is missing.
+            None => Cow::Owned(format!("%{{ENV:{name}}}")),
+        },
+        form => expand(request, form, script_name, case_sensitive),
+    }
+}
+
+/// The name that a form without a text of its own stands for.
+fn expand<'r>(
+    request: &Request<'r>,
+    form: &GroupName,
+    script_name: &[u8],
+    case_sensitive: bool,
+) -> Cow<'r, str> {
+    match form {
+        GroupName::Server => in_server(request, server_name(request), None),
+        GroupName::Host => {
+            in_server(request, request.host().unwrap_or_else(|| server_name(request)), None)
+        }
+        GroupName::Resource if case_sensitive => {
+            in_server(request, server_name(request), Some(script_name))
+        }
+        GroupName::Resource => {
+            let script_name = script_name.to_ascii_lowercase();
+            in_server(request, server_name(request), Some(&script_name))
+        }
+        GroupName::Global | GroupName::Name(_) | GroupName::Env(_) => Cow::Borrowed(""),
+    }
+}
+
+/// The name of the application within the script.
+pub(crate) fn callable<'r>(request: &Request<'r>, callable: Callable<'r>) -> Cow<'r, str> {
+    match callable {
+        Callable::Name(name) => Cow::Borrowed(name),
+        Callable::Variable(name) => {
+            variable(request, name).map_or(Cow::Borrowed(Callable::DEFAULT), Cow::Owned)
+        }
+    }
+}
+
+/// A variable: of the request's notes, of the request's environment, of the process.
+fn variable(request: &Request<'_>, name: &str) -> Option<String> {
+    let key = request.pool().text(&[name.as_bytes()]);
+    let found = request
+        .notes()
+        .and_then(|notes| notes.value(key))
+        .or_else(|| request.variables().and_then(|variables| variables.value(key)));
+    match found {
+        Some(value) => Some(decode(value.to_bytes()).into_owned()),
+        None => std::env::var(name).ok(),
+    }
+}
+
+fn server_name<'r>(request: &Request<'r>) -> &'r CStr {
+    request.server().and_then(|server| server.name()).unwrap_or_default()
+}
+
+/// `name`, the port unless it is a usual one, and the script name where one is given.
+fn in_server<'r>(request: &Request<'r>, name: &CStr, script_name: Option<&[u8]>) -> Cow<'r, str> {
+    let port = request.server_port();
+    let digits = Digits::new(port.into());
+    let port: [&[u8]; 2] =
+        if port == 80 || port == 443 { [b"", b""] } else { [b":", digits.as_bytes()] };
+    let script: [&[u8]; 2] = script_name.map_or([b"", b""], |script| [b"|", script]);
+    let text = request.pool().text(&[name.to_bytes(), port[0], port[1], script[0], script[1]]);
+    decode(text.to_bytes())
+}
+
+/// Text as UTF-8; text that is not is taken as latin-1, so that different names stay different.
+fn decode(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_utf8_stay_different() {
+        assert_eq!(decode("/é".as_bytes()), "/é");
+        assert_eq!(decode(b"/\xfe"), "/þ");
+        assert_ne!(decode(b"/\xfe"), decode(b"/\xff"));
+    }
+}

@@ -1,0 +1,193 @@
+//! A request for a script: may it run, and what does its answer mean to httpd?
+
+use std::marker::PhantomData;
+
+use engine::settings::request::Effective;
+use engine::wsgi::{Call, Level, Outcome};
+
+use super::embedded::Embedded;
+use super::mapping::{self, HANDLER};
+use super::{child, paths::Paths};
+use crate::apache::hook::{RequestHook, Wiring};
+use crate::apache::process::SignalsHeld;
+use crate::apache::request::FileKind;
+use crate::apache::{Request, Verdict, log};
+use crate::config::attach::{DirectoryConfig, MountIndex, ServerConfig};
+use crate::config::lookup;
+
+/// Answers requests whose handler is ours.
+pub(crate) struct Answer<W>(PhantomData<W>);
+
+impl<W> RequestHook for Answer<W>
+where
+    W: Wiring<Server = ServerConfig, Directory = DirectoryConfig, Request = MountIndex>,
+{
+    fn run(request: &mut Request<'_>) -> Verdict {
+        let Some(handler) = request.handler() else { return Verdict::Declined };
+        if handler != HANDLER && handler != c"application/x-httpd-wsgi" {
+            return Verdict::Declined;
+        }
+        let Some(server) = request.server() else { return Verdict::Declined };
+        let Some(config) = server.config::<W>() else { return Verdict::Declined };
+        match answer::<W>(request, config) {
+            Ok(verdict) => verdict,
+            Err(refusal) => {
+                log::request(request, Level::Error, &refusal.reason);
+                Verdict::Status(refusal.status)
+            }
+        }
+    }
+}
+
+/// Why a request is not given to an application.
+struct Refusal {
+    status: u16,
+    reason: String,
+}
+
+fn refuse<T>(status: u16, reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { status, reason: reason.into() })
+}
+
+fn answer<'r, W>(request: &mut Request<'r>, config: &'r ServerConfig) -> Result<Verdict, Refusal>
+where
+    W: Wiring<Server = ServerConfig, Directory = DirectoryConfig, Request = MountIndex>,
+{
+    let aliased = mapping::is_aliased(request);
+    admit_file(request, aliased)?;
+    let mount = if aliased {
+        let index = request.recall::<W>().copied().or_else(|| {
+            // An internal redirect that keeps the file (DirectoryIndex) comes without our own record.
+            mapping::find(request, config).map(|(index, _)| index)
+        });
+        index.and_then(|index| config.mounts.get(index.0)).map(|mount| &**mount)
+    } else {
+        None
+    };
+    let effective = lookup::effective::<W>(request, config, mount);
+    admit_body(request, &effective)?;
+
+    let Some(child) = child::this() else { return refuse(500, "this child has not started") };
+    if child.restricted {
+        return refuse(
+            500,
+            "WSGIRestrictEmbedded is On: no application may run in httpd's own processes",
+        );
+    }
+    let paths = Paths::of(request);
+    let application_group = lookup::application_group(
+        request,
+        effective.application_group,
+        &paths.script_name,
+        child.case_sensitive,
+    );
+    let callable = lookup::callable(request, effective.callable);
+    let script = request.filename().unwrap_or_default();
+
+    let _held = SignalsHeld::hold();
+    let engine = match child.engine(config) {
+        Ok(engine) => engine,
+        Err(fault) => return refuse(500, format!("Python is not started: {fault}")),
+    };
+    let call = Call {
+        application_group: &application_group,
+        script: script.to_bytes(),
+        mtime: request.file_mtime(),
+        callable: &callable,
+        reloading: effective.script_reloading,
+        handler: request.handler().unwrap_or_default().to_bytes(),
+    };
+    let sendfile = lookup::sendfile::<W>(request, config);
+    let mut exchange = Embedded::new(request, &effective, &paths, child, sendfile);
+    let outcome = engine.serve(&call, &mut exchange);
+    Ok(match exchange.settled() {
+        Some(verdict) => verdict,
+        None => match outcome {
+            Outcome::Sent => Verdict::Ok,
+            Outcome::Refused(status) => Verdict::Status(status),
+        },
+    })
+}
+
+/// May this file run?
+fn admit_file(request: &Request<'_>, aliased: bool) -> Result<(), Refusal> {
+    let file = || request.filename().unwrap_or_default().to_string_lossy();
+    if !aliased && !request.may_execute() {
+        return refuse(403, format!("Options ExecCGI is off in this directory: {}", file()));
+    }
+    match request.file_kind() {
+        FileKind::Missing => {
+            return refuse(
+                404,
+                format!("there is no such script, or it cannot be read: {}", file()),
+            );
+        }
+        FileKind::Directory => {
+            return refuse(403, format!("a directory is no WSGI script: {}", file()));
+        }
+        FileKind::File => {}
+    }
+    if request.rejects_path_info() && request.path_info().is_some() {
+        return refuse(404, format!("AcceptPathInfo is Off for this script: {}", file()));
+    }
+    Ok(())
+}
+
+/// Can its body be given to an application?
+fn admit_body(request: &Request<'_>, effective: &Effective<'_>) -> Result<(), Refusal> {
+    if let Some(coding) = request.header(c"Transfer-Encoding") {
+        if !coding.to_bytes().eq_ignore_ascii_case(b"chunked") {
+            let coding = coding.to_string_lossy();
+            return refuse(501, format!("Transfer-Encoding '{coding}' is not supported"));
+        }
+        if !effective.chunked_request {
+            return refuse(411, "WSGIChunkedRequest is Off, and the request body is chunked");
+        }
+    }
+    if let Some(given) = request.header(c"Content-Length") {
+        let Some(length) = decimal(given.to_bytes()) else {
+            let given = given.to_string_lossy();
+            return refuse(400, format!("Content-Length '{given}' is not a length"));
+        };
+        if let Some(limit) = request.body_limit()
+            && length > limit
+        {
+            return refuse(
+                413,
+                format!("a request body of {length} bytes is more than LimitRequestBody {limit}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A length as HTTP writes it: digits and nothing else, of what a file can be long.
+fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let length: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    u64::try_from(length).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_digits() {
+        for (text, length) in [
+            ("0", Some(0)),
+            ("12", Some(12)),
+            ("9223372036854775807", Some(i64::MAX as u64)),
+            ("9223372036854775808", None),
+            ("", None),
+            ("+1", None),
+            ("-1", None),
+            ("1 ", None),
+            ("0x1", None),
+        ] {
+            assert_eq!(decimal(text.as_bytes()), length, "{text:?}");
+        }
+    }
+}

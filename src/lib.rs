@@ -1,0 +1,11 @@
+//! mod_wsgi_rs: the Apache httpd module.
+//!
+//! Floors, lowest first; a room imports only from floors below its own (`engine` lies below all of them):
+//! 0 `sys` (raw bindings), 1 `apache` (httpd made safe), 2 `config` (what the administrator wrote),
+//! 3 `handler` (a request arrives), 4 `module` (wiring).
+
+mod apache;
+mod config;
+mod handler;
+mod module;
+mod sys;
