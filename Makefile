@@ -68,4 +68,5 @@ clean:
 
 distclean: clean
 	scripts/debian13.sh --remove
+	@for link in build/*; do case "$$(readlink "$$link")" in /var/tmp/mod_wsgi_rs-*) rm -rf "$$(readlink "$$link")";; esac; done
 	rm -rf build

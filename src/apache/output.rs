@@ -97,7 +97,7 @@ impl Output {
                 );
                 // A file that shrinks while it is mapped would end the child by SIGBUS.
                 sys::apr_bucket_file_enable_mmap(bucket, 0);
-                if let Some(size) = request.read_buffer_size() {
+                { let size = 64 * 1024;
                     optional::set_file_buffer_size(bucket, size);
                 }
             }

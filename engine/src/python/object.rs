@@ -648,7 +648,7 @@ impl<'py> BytesBuffer<'py> {
     }
 
     /// Its memory. What has not been written yet reads as anything.
-    pub fn as_mut(&mut self) -> &mut [u8] {
+    pub fn memory(&mut self) -> &mut [u8] {
         // SAFETY: S4; the object is ours alone, so its size bytes may be written.
         unsafe {
             std::slice::from_raw_parts_mut((api().PyBytes_AsString)(self.object).cast(), self.size)

@@ -168,7 +168,7 @@ impl Method for Read {
         let mut buffer = BytesBuffer::new(gil, size.unwrap_or(FIRST).min(FIRST))?;
         let mut filled = 0;
         loop {
-            let space = &mut buffer.as_mut()[filled..];
+            let space = &mut buffer.memory()[filled..];
             let wanted = space.len();
             let got = turn
                 .carrier
@@ -180,7 +180,7 @@ impl Method for Read {
             let got = match got {
                 Some(got) => got,
                 None => {
-                    let space = &mut buffer.as_mut()[filled..];
+                    let space = &mut buffer.memory()[filled..];
                     turn.carrier
                         .with(gil, |carrier| {
                             if space.is_empty() {
@@ -226,7 +226,7 @@ fn next_line<'py>(
             .map_err(|fault| failed(gil, &fault))?,
     };
     let mut line = BytesBuffer::new(gil, length)?;
-    let space = line.as_mut();
+    let space = line.memory();
     let filled = turn
         .carrier
         .with_attached(gil, |carrier| carrier.input.drain(space))

@@ -265,6 +265,7 @@ def _stop():
             thread
             for thread in threading.enumerate()
             if not thread.daemon
+            and not isinstance(thread, threading._DummyThread)
             and thread is not threading.main_thread()
             and thread is not threading.current_thread()
         ]
