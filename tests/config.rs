@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::Output;
 
 use engine::settings::{CATALOGUE, Entry, Scope};
-use harness::{Mpm, Server, Site, both_modes, pythons, site, tools};
+use harness::{Mpm, Server, Site, both_modes, pythons, site, skip, tools};
 
 /// (directive, arguments that are right, arguments that are wrong and a part of what is said)
 type Row = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
@@ -486,7 +486,7 @@ fn broken_homes_leave_the_rest_of_the_server() {
 #[test]
 fn home_that_is_closed_to_httpds_user_is_told() {
     if !site::is_root() {
-        eprintln!("skipped: only root can take rights away from the user httpd runs as");
+        skip("only root can take rights away from the user httpd runs as");
         return;
     }
     let python = pythons::default().expect("a usable Python");

@@ -63,6 +63,15 @@ struct Load {
     bad: AtomicUsize,
 }
 
+/// Ends a load when it goes out of scope: a test that fails meanwhile must not leave its threads asking for ever.
+struct Ending<'a>(&'a Load);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Load {
     fn run(&self, port: u16, target: &str) {
         while !self.over.load(Ordering::Relaxed) {
@@ -108,20 +117,27 @@ both_modes!(exit_functions_run, |site| {
 });
 
 both_modes!(exit_functions_run_under_load, |site| {
-    let mut server = site.source("/", NOTING).start();
-    let (load, port) = (Load::default(), server.port());
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| load.run(port, "/"));
-        }
-        load.wait_for(200);
-        server.stop();
-        load.over.store(true, Ordering::Relaxed);
-    });
-    let began = lines(&server, "began");
-    assert!(!began.is_empty());
-    assert_eq!(lines(&server, "ended"), began);
-    assert!(!server.log().contains("exit signal"), "{}", server.log());
+    drop(site);
+    for mpm in [Mpm::Event, Mpm::Worker, Mpm::Prefork] {
+        let mut server = Site::new("exit-load").mpm(mpm).source("/", NOTING).start();
+        let (load, port) = (Load::default(), server.port());
+        thread::scope(|scope| {
+            let ending = Ending(&load);
+            for _ in 0..4 {
+                scope.spawn(|| load.run(port, "/"));
+            }
+            load.wait_for(200);
+            match mpm {
+                Mpm::Prefork => server.stop(),
+                Mpm::Event | Mpm::Worker => server.stop_gracefully(),
+            }
+            drop(ending);
+        });
+        let began = lines(&server, "began");
+        assert!(!began.is_empty());
+        assert_eq!(lines(&server, "ended"), began, "{mpm:?}");
+        assert!(!server.log().contains("exit signal"), "{}", server.log());
+    }
 });
 
 both_modes!(exit_waits_for_a_request, |site| {
@@ -176,7 +192,7 @@ def sleeping():
 
 for function in (busy, sleeping):
     threading.Thread(target=function, daemon=True).start()
-threading.Thread(target=patient).start()
+threading.Thread(target=patient, daemon=False).start()
 
 # What concurrent.futures does, too: told before threads are joined.
 threading._register_atexit(stop.set)
@@ -190,12 +206,12 @@ both_modes!(background_threads_do_not_disturb_the_end, |site| {
         .start();
     let load = Load::default();
     thread::scope(|scope| {
+        let _ending = Ending(&load);
         for target in ["/main", "/sub"] {
             let (server, load) = (&server, &load);
             scope.spawn(move || load.run(server.port(), target));
         }
         load.wait_for(100);
-        load.over.store(true, Ordering::Relaxed);
     });
     server.stop();
     let began = lines(&server, "began");
@@ -237,7 +253,7 @@ both_modes!(thread_without_end_holds_nobody_up_for_ever, |site| {
     let code = format!(
         "{NOTING}\n\
          import threading\n\
-         threading.Thread(target=threading.Event().wait).start()\n"
+         threading.Thread(target=threading.Event().wait, daemon=False).start()\n"
     );
     let mut server = site.source("/", &code).start();
     server.get("/").expect(200);
@@ -358,6 +374,7 @@ both_modes!(graceful_restarts_under_load_lose_nothing, |site| {
     let (wsgi, other) = (Load::default(), Load::default());
     let (restarts, _) = size();
     thread::scope(|scope| {
+        let _ending = (Ending(&wsgi), Ending(&other));
         for _ in 0..3 {
             scope.spawn(|| wsgi.run(server.port(), "/app"));
         }
@@ -367,8 +384,6 @@ both_modes!(graceful_restarts_under_load_lose_nothing, |site| {
             server.graceful();
         }
         wsgi.wait_for(100);
-        wsgi.over.store(true, Ordering::Relaxed);
-        other.over.store(true, Ordering::Relaxed);
     });
     // What httpd itself loses of its own files, an application may lose, too.
     assert!(wsgi.bad() <= other.bad(), "lost {} of {}", wsgi.bad(), wsgi.good());

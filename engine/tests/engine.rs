@@ -1,5 +1,7 @@
 //! The engine without httpd: a carrier in memory, the system's Python.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;

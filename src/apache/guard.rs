@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
-use engine::wsgi::exchange::Level;
+use engine::wsgi::Level;
 
 use super::log;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ffi::{c_char, c_int};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::wsgi::exchange::Level;
+use engine::wsgi::Level;
 
 use super::{Request, hook};
 use crate::sys;

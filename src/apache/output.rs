@@ -4,7 +4,9 @@ use std::ffi::{CStr, c_int};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 
-use super::{Request, Table, optional, text};
+use engine::wsgi::Level;
+
+use super::{Request, Table, log, optional, text};
 use crate::sys;
 use crate::sys::constants::APR_SUCCESS;
 
@@ -18,9 +20,16 @@ pub(crate) struct Output {
 // thread has at a time.
 unsafe impl Send for Output {}
 
+/// How much of a file is read at once, where `ReadBufferSize` says nothing. Of 16 KiB to 1 MiB, sizes
+/// from here to twice this cost the least; a copy remains that httpd's own mapped files do without, and
+/// that `EnableSendfile` or `WSGIEnableSendfile` saves.
+const FILE_BUFFER: usize = 256 * 1024;
+
 /// What follows the data of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {
+    /// More to come soon: goes out when there is enough of it, or when something below wants it.
+    More,
     /// More to come; what was written goes out now.
     Flush,
     /// The response is complete.
@@ -76,15 +85,13 @@ impl Output {
         let brigade = self.brigade(request);
         let allocator = request.connection().bucket_alloc;
         if length > 0 {
-            let file = adopt(request, &file, sendfile.unwrap_or_else(|| request.core_sendfile()));
-            let Some(file) = file else {
-                Self::clear(brigade);
-                return Err(Gone);
+            let sendfile = sendfile.unwrap_or_else(|| request.core_sendfile());
+            let range = (sys::apr_off_t::try_from(offset), sys::apr_off_t::try_from(length));
+            let (Ok(offset), Ok(length)) = range else {
+                return Err(self.give_up(request, "range"));
             };
-            let (Ok(offset), Ok(length)) =
-                (sys::apr_off_t::try_from(offset), sys::apr_off_t::try_from(length))
-            else {
-                return Err(Gone);
+            let Some(file) = adopt(request, &file, sendfile) else {
+                return Err(self.give_up(request, "descriptor"));
             };
             // SAFETY: our own brigade; the file is in the request's pool, open, and closed with it.
             unsafe {
@@ -97,9 +104,8 @@ impl Output {
                 );
                 // A file that shrinks while it is mapped would end the child by SIGBUS.
                 sys::apr_bucket_file_enable_mmap(bucket, 0);
-                { let size = 64 * 1024;
-                    optional::set_file_buffer_size(bucket, size);
-                }
+                let size = request.read_buffer_size().unwrap_or(FILE_BUFFER);
+                optional::set_file_buffer_size(bucket, size);
             }
         }
         drop(file);
@@ -126,6 +132,14 @@ impl Output {
         let _ = Self::pass(request, brigade);
     }
 
+    /// Ends a response whose file cannot be sent.
+    fn give_up(&mut self, request: &Request<'_>, what: &str) -> Gone {
+        let text = format!("the file of this response cannot be sent: no {what} to read it by");
+        log::request(request, Level::Error, &text);
+        self.cut(request);
+        Gone
+    }
+
     fn brigade(&mut self, request: &Request<'_>) -> *mut sys::apr_bucket_brigade {
         if self.brigade.is_null() {
             // SAFETY: pool and allocator outlive the request (S1); this value is only used together with
@@ -144,10 +158,10 @@ impl Output {
     ) {
         // SAFETY: our own brigade and the allocator it was made with.
         unsafe {
-            if tail != Tail::Flush {
+            if matches!(tail, Tail::End | Tail::EndAndFlush) {
                 sys::mwrs_brigade_append(brigade, sys::apr_bucket_eos_create(allocator));
             }
-            if tail != Tail::End {
+            if matches!(tail, Tail::Flush | Tail::EndAndFlush) {
                 sys::mwrs_brigade_append(brigade, sys::apr_bucket_flush_create(allocator));
             }
         }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::skip;
+
 /// One CPython with a shared libpython.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Python {
@@ -86,13 +88,13 @@ pub fn all() -> &'static [Python] {
                     found.push(python);
                 }
             }
-            Err(reason) => eprintln!("skipped Python: {reason}"),
+            Err(reason) => skip(&format!("Python {reason}")),
         };
         keep(Python::probe(Path::new("/usr/bin/python3"), None));
         for prefix in prefixes() {
             match interpreter(&prefix) {
                 Some(executable) => keep(Python::probe(&executable, Some(prefix.clone()))),
-                None => eprintln!("skipped Python: {}: no bin/python3", prefix.display()),
+                None => skip(&format!("Python {}: no bin/python3", prefix.display())),
             }
         }
         found

@@ -315,7 +315,8 @@ impl Site {
         text += "CustomLog logs/access.log \"%h %l %u %t \\\"%r\\\" %>s %B %X\"\n";
         text +=
             "TypesConfig /dev/null\nDocumentRoot \"@root@/htdocs\"\nServerAdmin admin@localhost\n";
-        text += "Timeout 30\nKeepAlive On\nKeepAliveTimeout 30\nMaxKeepAliveRequests 0\n";
+        // Longer than any test waits: a connection that ends has been closed for a reason.
+        text += "Timeout 300\nKeepAlive On\nKeepAliveTimeout 300\nMaxKeepAliveRequests 0\n";
         if let (true, Some(user)) = (is_root(), httpd_user()) {
             let _ = writeln!(text, "User {user}\nGroup #{}", group_of(&user));
         }
@@ -482,12 +483,24 @@ impl Server {
     /// Stops httpd and reads its logs; what [`Drop`] does, for tests that look at what is left.
     #[track_caller]
     pub fn stop(&mut self) {
+        self.settle();
+        self.end_by("TERM");
+    }
+
+    /// `httpd -k graceful-stop`: requests under way are finished. The way to stop a threaded MPM under load, see
+    /// `settle`.
+    #[track_caller]
+    pub fn stop_gracefully(&mut self) {
+        self.end_by("WINCH");
+    }
+
+    #[track_caller]
+    fn end_by(&mut self, signal: &str) {
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
         if self.process.try_wait().expect("look at httpd").is_none() {
-            self.settle();
-            tools::signal(self.pid(), "TERM");
+            tools::signal(self.pid(), signal);
         }
         let pid = self.pid();
         let ended = wait_for(DEADLINE, || self.process.try_wait().expect("look at httpd"));

@@ -1,6 +1,6 @@
 //! Application groups and interpreters, and what is restricted in them.
 
-use crate::harness::{Python, Site, both_modes, pythons};
+use crate::harness::{Python, Site, both_modes, pythons, skip};
 
 /// Shows its application group, and whether somebody has been in this interpreter before.
 const GROUP: &str = r#"
@@ -247,7 +247,7 @@ def application(environ, start_response):
 #[test]
 fn interpreters_can_have_a_gil_of_their_own() {
     let Some(python) = newest(|python| python.version >= (3, 13) && !python.free_threaded) else {
-        eprintln!("skipped: no Python 3.13 with a GIL found");
+        skip("no Python 3.13 with a GIL found");
         return;
     };
     let server = Site::new("own-gil")
@@ -273,7 +273,7 @@ fn interpreters_can_have_a_gil_of_their_own() {
 fn gil_of_its_own_refuses_old_extensions() {
     let found = newest(|python| python.version == (3, 12));
     let Some(python) = found else {
-        eprintln!("skipped: no Python 3.12 found");
+        skip("no Python 3.12 found");
         return;
     };
     let code = r#"
@@ -300,7 +300,7 @@ def application(environ, start_response):
 #[test]
 fn gil_of_its_own_needs_a_new_python() {
     let Some(python) = newest(|python| python.version < (3, 12)) else {
-        eprintln!("skipped: no Python older than 3.12 found");
+        skip("no Python older than 3.12 found");
         return;
     };
     let server = Site::new("own-gil-old")
@@ -315,7 +315,7 @@ fn gil_of_its_own_needs_a_new_python() {
 #[test]
 fn free_threading_is_a_choice() {
     let Some(python) = newest(|python| python.free_threaded) else {
-        eprintln!("skipped: no free-threaded Python found");
+        skip("no free-threaded Python found");
         return;
     };
     let code = r#"
@@ -326,8 +326,11 @@ def application(environ, start_response):
     return [str(sys._is_gil_enabled()).encode()]
 "#;
     for (conf, enabled) in [("WSGIFreeThreading On", "False"), ("WSGIFreeThreading Off", "True")] {
-        let server =
-            Site::new("free-threading").python(python).conf(conf).source("/", code).start();
+        let server = Site::new("free-threading")
+            .python(python)
+            .conf(conf)
+            .source_with("/", code, "application-group=%{GLOBAL}")
+            .start();
         assert_eq!(server.get("/").expect(200).text(), enabled, "{conf}");
     }
 }
@@ -335,7 +338,7 @@ def application(environ, start_response):
 #[test]
 fn free_threading_needs_such_a_python() {
     let Some(python) = newest(|python| !python.free_threaded) else {
-        eprintln!("skipped: no Python with a GIL found");
+        skip("no Python with a GIL found");
         return;
     };
     let server = Site::new("free-threading-gil")

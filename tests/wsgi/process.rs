@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Server, Site, both_modes, pythons};
+use crate::harness::{Server, Site, both_modes, pythons, skip};
 
 /// Asks `evaluate.py` for an expression.
 #[track_caller]
@@ -117,7 +117,7 @@ both_modes!(text_is_utf_8_without_a_locale, |site| {
 
 both_modes!(virtual_environment_is_used, |site| {
     let Some(python) = pythons::default() else {
-        eprintln!("skipped: no usable Python");
+        skip("no usable Python");
         return;
     };
     let place = tempfile::Builder::new().prefix("wsgi-venv-").tempdir().expect("a directory");
@@ -130,7 +130,7 @@ both_modes!(virtual_environment_is_used, |site| {
         .output()
         .expect("run venv");
     if !made.status.success() {
-        eprintln!("skipped: this Python has no venv");
+        skip("this Python has no venv");
         return;
     }
     let (major, minor) = python.version;

@@ -1,6 +1,6 @@
 //! Connections: pipelining, keep-alive after failures, error documents, TLS and HTTP/2.
 
-use crate::harness::{both_modes, tools};
+use crate::harness::{both_modes, skip, tools};
 
 const MIXED: &str = r#"
 def application(environ, start_response):
@@ -210,7 +210,7 @@ def application(environ, start_response):
 both_modes!(http2_serves_many_streams, |site| {
     let server = site.source("/", MIXED).http2().start();
     if !tools::has("h2load") {
-        eprintln!("skipped: h2load is not installed");
+        skip("h2load is not installed");
         return;
     }
     let url = server.url("/x").replace("localhost", "127.0.0.1");
