@@ -1,0 +1,432 @@
+//! One group: the machine that decides, and the processes it decides about.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::wire::control::{FromDaemon, GroupPlan, Reason, ToDaemon};
+
+use crate::Time;
+use crate::board::{Board, Standing};
+use crate::death;
+use crate::group::{Action, Event, Fate, Group, MemberId, Why};
+use crate::log::{Level, Log};
+use crate::os::{self, Exit, Recipe};
+use crate::scripts::Scripts;
+use crate::spawn;
+use crate::worker::{Gifts, Silence, Worker};
+
+/// How long to wait for whoever has to see a process's end before this program does.
+const NAP: Time = 100;
+
+/// How long a process may live without its status socket before it is replaced for it.
+const SILENCE: Time = 1_000;
+
+/// Frames of one process that are looked at before the others have their turn.
+const TURN: usize = 64;
+
+/// What all groups share.
+pub(crate) struct Estate<'m> {
+    pub(crate) log: Log,
+    pub(crate) nothing: OwnedFd,
+    pub(crate) engine: OwnedFd,
+    pub(crate) board: Board<'m>,
+    pub(crate) stopping: bool,
+}
+
+/// A group and its processes.
+pub(crate) struct Fleet {
+    plan: GroupPlan,
+    recipe: Recipe,
+    listener: OwnedFd,
+    machine: Group,
+    workers: BTreeMap<MemberId, Worker>,
+    scripts: Scripts,
+    /// Processes whose status socket has ended, and since when: mostly they are about to end
+    /// themselves.
+    silent: Vec<(MemberId, Time)>,
+    shrunk: bool,
+    waits: bool,
+    /// Configurations that have this group and whose httpd children may still be there.
+    generations: BTreeSet<u64>,
+}
+
+impl Fleet {
+    /// A group that is to be. With `waits` it starts nothing until [`Fleet::go`].
+    pub(crate) fn new(plan: GroupPlan, recipe: Recipe, listener: OwnedFd, waits: bool) -> Self {
+        let mut policy = spawn::policy(&plan);
+        if waits {
+            policy.processes = 0;
+        }
+        let machine = Group::new(policy);
+        let scripts = Scripts::new(watched(&plan));
+        Self {
+            plan,
+            recipe,
+            listener,
+            machine,
+            workers: BTreeMap::new(),
+            scripts,
+            silent: Vec::new(),
+            shrunk: false,
+            waits,
+            generations: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    pub(crate) fn generations(&mut self) -> &mut BTreeSet<u64> {
+        &mut self.generations
+    }
+
+    /// The group is in a configuration.
+    pub(crate) fn belongs_to(&self, generation: u64) -> bool {
+        self.generations.contains(&generation)
+    }
+
+    pub(crate) fn complete(&self) -> bool {
+        self.machine.complete()
+    }
+
+    pub(crate) fn over(&self) -> bool {
+        self.machine.over()
+    }
+
+    pub(crate) fn due(&self) -> Option<Time> {
+        let silent = self.silent.iter().map(|(_, since)| since + SILENCE);
+        let asleep = self.workers.values().filter_map(Worker::asleep);
+        silent.chain(asleep).chain(self.machine.due()).min()
+    }
+
+    /// Whether it has to be looked at every now and then.
+    pub(crate) fn watches(&self) -> bool {
+        !self.scripts.is_empty() || self.plan.life.resident.is_some()
+    }
+
+    pub(crate) fn workers(&self) -> impl Iterator<Item = (MemberId, &Worker)> {
+        self.workers.iter().map(|(id, worker)| (*id, worker))
+    }
+
+    /// Takes over a process that a former supervisor started.
+    pub(crate) fn adopt(&mut self, worker: Worker, serves: bool, now: Time) {
+        let id = self.machine.adopt(serves, now);
+        self.workers.insert(id, worker);
+    }
+
+    /// The group is in a new configuration, and its processes are replaced: people deploy by a
+    /// reload.
+    pub(crate) fn renew(
+        &mut self,
+        plan: GroupPlan,
+        recipe: Recipe,
+        now: Time,
+        estate: &mut Estate<'_>,
+    ) {
+        self.plan = plan;
+        self.recipe = recipe;
+        self.shrunk = false;
+        if !self.waits {
+            self.step(Some(Event::Resize(self.plan.processes)), now, estate);
+        }
+        self.step(Some(Event::Reload), now, estate);
+    }
+
+    /// Whether its processes are scripts that run by themselves.
+    pub(crate) fn is_service(&self) -> bool {
+        self.plan.setup.threads == 0
+    }
+
+    /// Whether it waits for [`Fleet::go`].
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Starts what it was told to wait with.
+    pub(crate) fn go(&mut self, now: Time, estate: &mut Estate<'_>) {
+        self.waits = false;
+        self.step(Some(Event::Resize(self.plan.processes)), now, estate);
+    }
+
+    /// Whether [`Fleet::shrink`] was called.
+    pub(crate) fn shrunk(&self) -> bool {
+        self.shrunk
+    }
+
+    /// Goes on with one process at most; a service, of which nobody outside can have need, with
+    /// none.
+    pub(crate) fn shrink(&mut self, now: Time, estate: &mut Estate<'_>) {
+        self.shrunk = true;
+        let event = if self.is_service() {
+            Event::Drain
+        } else {
+            Event::Resize(self.plan.processes.min(1))
+        };
+        self.step(Some(event), now, estate);
+    }
+
+    /// Lets the machine decide, and does what it says.
+    pub(crate) fn step(&mut self, event: Option<Event>, now: Time, estate: &mut Estate<'_>) {
+        let mut events = vec![Event::Scripts(self.scripts.stamp())];
+        events.extend(event);
+        let lost = self.silent.extract_if(.., |(_, since)| now >= *since + SILENCE);
+        events.extend(lost.map(|(id, _)| Event::Lost(id)));
+        while !events.is_empty() {
+            let actions = self.machine.decide(events, now);
+            events =
+                actions.into_iter().filter_map(|action| self.act(action, now, estate)).collect();
+        }
+    }
+
+    /// Looks at what nobody tells: whether scripts have changed, and how much memory processes use.
+    pub(crate) fn look(&mut self, now: Time, estate: &mut Estate<'_>) {
+        self.scripts.look();
+        let most = self.plan.life.resident;
+        let fat: Vec<MemberId> = self
+            .workers()
+            .filter(|(_, worker)| {
+                most.is_some_and(|most| os::resident(worker.pid()).is_ok_and(|used| used >= most))
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in fat {
+            self.step(Some(Event::Wants(id, Why::Memory)), now, estate);
+        }
+        self.step(None, now, estate);
+    }
+
+    /// Does what has become due.
+    pub(crate) fn follow(&mut self, now: Time, estate: &mut Estate<'_>) {
+        for worker in self.workers.values_mut() {
+            if worker.asleep().is_some_and(|until| now >= until) {
+                worker.sleep(None);
+            }
+        }
+        self.step(None, now, estate);
+    }
+
+    /// Hears what a process says.
+    pub(crate) fn hear(&mut self, id: MemberId, now: Time, estate: &mut Estate<'_>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let flushed = worker.flush();
+        let pid = worker.pid();
+        let (heard, silence) = worker.hear(TURN);
+        for message in heard {
+            if let Some(event) = self.understand(id, pid, message, estate) {
+                self.step(Some(event), now, estate);
+            }
+        }
+        if let Some(Silence::Fault(fault)) = silence {
+            let text = format!("{} sent {fault}, and is replaced", self.title(pid));
+            estate.log.write(Level::ERROR, pid, &text);
+        }
+        if silence.is_some() || !flushed {
+            self.silent.push((id, now));
+        }
+    }
+
+    /// A process has ended.
+    pub(crate) fn bury(&mut self, id: MemberId, now: Time, estate: &mut Estate<'_>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let exit = match worker.process().reap() {
+            // Readable, but not for us yet. Without a pause this would be asked again at once.
+            Ok(None) => return worker.sleep(Some(now + NAP)),
+            Ok(Some(exit)) => exit,
+            Err(_) => Exit::Unknown,
+        };
+        // Its last words first: they say why.
+        while let Some(worker) = self.workers.get_mut(&id).filter(|worker| worker.link().is_some())
+        {
+            let pid = worker.pid();
+            let (heard, silence) = worker.hear(TURN);
+            let done = heard.is_empty() || silence.is_some();
+            for message in heard {
+                if let Some(event) = self.understand(id, pid, message, estate) {
+                    self.step(Some(event), now, estate);
+                }
+            }
+            if done {
+                break;
+            }
+        }
+        let actions = self.machine.decide([Event::Gone(id)], now);
+        let mut events = Vec::new();
+        for action in actions {
+            match action {
+                Action::Ended(member, cause) if member == id => self.mourn(id, exit, cause, estate),
+                action => events.extend(self.act(action, now, estate)),
+            }
+        }
+        for event in events {
+            self.step(Some(event), now, estate);
+        }
+    }
+
+    fn mourn(
+        &mut self,
+        id: MemberId,
+        exit: Exit,
+        cause: crate::group::Cause,
+        estate: &mut Estate<'_>,
+    ) {
+        let Some(worker) = self.workers.remove(&id) else { return };
+        let obituary = death::describe(exit, worker.failure(), cause);
+        let level = if obituary.fault { Level::ERROR } else { Level::INFO };
+        let text = format!("{} {}", self.title(worker.pid()), obituary.text);
+        estate.log.write(level, worker.pid(), &text);
+        worker.forget(&estate.board);
+        self.silent.retain(|(silent, _)| *silent != id);
+    }
+
+    fn understand(
+        &mut self,
+        id: MemberId,
+        pid: u32,
+        message: FromDaemon,
+        estate: &mut Estate<'_>,
+    ) -> Option<Event> {
+        match message {
+            FromDaemon::Ready(_) => Some(Event::Ready(id)),
+            FromDaemon::ImportFailed(text) => Some(Event::ImportFailed(id, text)),
+            FromDaemon::WantsReplacement(reason) => Some(Event::Wants(id, why(reason))),
+            FromDaemon::Retired => Some(Event::Left(id)),
+            FromDaemon::Stats(stats) => {
+                if let Some(worker) = self.workers.get(&id) {
+                    worker.counts(stats.served, stats.busy.into(), &estate.board);
+                }
+                let stuck = Duration::from_millis(stats.stuck_ms);
+                let deadlock = self.plan.life.deadlock.is_some_and(|deadlock| stuck >= deadlock);
+                deadlock.then_some(Event::Wants(id, Why::Deadlock))
+            }
+            FromDaemon::Log { level, text } => {
+                estate.log.write(Level(level), pid, &text);
+                None
+            }
+        }
+    }
+
+    /// Does one thing; the result is what follows from it at once.
+    fn act(&mut self, action: Action, now: Time, estate: &mut Estate<'_>) -> Option<Event> {
+        match action {
+            Action::Start(id) => self.start(id, estate),
+            Action::Accept(id) => {
+                let worker = self.workers.get_mut(&id)?;
+                worker.stands(Standing::Serving, &estate.board);
+                if !worker.tell(&ToDaemon::Accept) {
+                    self.silent.push((id, now));
+                }
+                None
+            }
+            Action::Retire(id, why, within) => {
+                let within = within.map(Duration::from_millis);
+                let reason = reason(why, estate.stopping);
+                let worker = self.workers.get_mut(&id)?;
+                worker.stands(Standing::Leaving, &estate.board);
+                if !worker.tell(&ToDaemon::Retire { reason, within }) {
+                    self.signal(id, libc::SIGUSR1, estate);
+                }
+                None
+            }
+            Action::Terminate(id) => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.stands(Standing::Leaving, &estate.board);
+                }
+                self.signal(id, libc::SIGTERM, estate);
+                None
+            }
+            Action::Kill(id) => {
+                self.signal(id, libc::SIGKILL, estate);
+                None
+            }
+            Action::ImportFault { member, text, fate } => {
+                let pid = self.workers.get(&member)?.pid();
+                let fate = match fate {
+                    Fate::OldServes => "the process that it was to replace goes on",
+                    Fate::OthersServe => "it will be tried again",
+                    Fate::Serves => "there is no other, so its requests fail until that is mended",
+                };
+                let text = format!("{} could not import; {fate}:\n{text}", self.title(pid));
+                estate.log.write(Level::ERROR, pid, &text);
+                None
+            }
+            // Only those whose start failed at once are not in the table; that is logged already.
+            Action::Ended(..) => None,
+        }
+    }
+
+    fn start(&mut self, id: MemberId, estate: &mut Estate<'_>) -> Option<Event> {
+        let gifts = Gifts {
+            nothing: estate.nothing.as_fd(),
+            log: estate.log.as_fd(),
+            listener: self.listener.as_fd(),
+            engine: estate.engine.as_fd(),
+        };
+        match Worker::start(&self.recipe, &self.plan.setup, &gifts, &estate.board) {
+            Ok(worker) => {
+                self.workers.insert(id, worker);
+                None
+            }
+            Err(error) => {
+                let name = &self.plan.name;
+                let text =
+                    format!("a daemon process of group '{name}' could not be started: {error}");
+                estate.log.write(Level::ERROR, std::process::id(), &text);
+                Some(Event::Gone(id))
+            }
+        }
+    }
+
+    fn signal(&self, id: MemberId, number: i32, estate: &mut Estate<'_>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        if let Err(error) = worker.signal(number) {
+            let title = self.title(worker.pid());
+            let text = format!("{title} could not be sent signal {number}: {error}");
+            estate.log.write(Level::CRITICAL, worker.pid(), &text);
+        }
+    }
+
+    fn title(&self, pid: u32) -> String {
+        format!("daemon process {pid} of group '{}'", self.plan.name)
+    }
+}
+
+/// The scripts whose change means new code, as this program sees them.
+fn watched(plan: &GroupPlan) -> Vec<PathBuf> {
+    let root = plan.chroot.as_deref().unwrap_or("/");
+    let mounts = plan.setup.mounts.iter().filter(|mount| mount.preload);
+    mounts.map(|mount| Path::new(root).join(mount.path.trim_start_matches('/'))).collect()
+}
+
+fn why(reason: Reason) -> Why {
+    match reason {
+        Reason::ScriptChanged => Why::ScriptChanged,
+        Reason::MaximumRequests => Why::MaximumRequests,
+        Reason::RestartInterval => Why::Age,
+        Reason::Memory => Why::Memory,
+        Reason::CpuTime => Why::Cpu,
+        Reason::RequestTimeout => Why::RequestTimeout,
+        Reason::Deadlock => Why::Deadlock,
+        Reason::Inactivity => Why::Inactive,
+        Reason::Reload => Why::Reload,
+        Reason::Stop | Reason::Signal | Reason::Application | Reason::ScriptEnded => Why::OwnAccord,
+    }
+}
+
+fn reason(why: Why, stopping: bool) -> Reason {
+    match why {
+        Why::Surplus if stopping => Reason::Stop,
+        Why::Surplus | Why::TakenOver | Why::Reload | Why::Lost => Reason::Reload,
+        Why::Inactive => Reason::Inactivity,
+        Why::Age => Reason::RestartInterval,
+        Why::MaximumRequests => Reason::MaximumRequests,
+        Why::ScriptChanged => Reason::ScriptChanged,
+        Why::OwnAccord => Reason::Application,
+        Why::Memory => Reason::Memory,
+        Why::Cpu => Reason::CpuTime,
+        Why::RequestTimeout => Reason::RequestTimeout,
+        Why::Deadlock => Reason::Deadlock,
+    }
+}
