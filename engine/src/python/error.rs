@@ -77,6 +77,13 @@ impl Raised {
         Self
     }
 
+    /// Whether it asks for the end of the program: a `SystemExit`.
+    #[must_use]
+    pub fn asks_to_exit(&self, _gil: Gil<'_>) -> bool {
+        // SAFETY: S4; PyExc_SystemExit is a living class.
+        unsafe { (api().PyErr_ExceptionMatches)(*api().PyExc_SystemExit) != 0 }
+    }
+
     /// Drops the exception.
     pub fn clear(self, _gil: Gil<'_>) {
         // SAFETY: S4

@@ -5,7 +5,9 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::error::PyResult;
 use super::gil::{Gil, Home};
+use super::object::{Obj, zero};
 use super::table::{self, Api, PyInterpreterConfig, TableFault, api};
 
 /// How Python is started; each field as the directive of that name says.
@@ -96,6 +98,42 @@ pub fn start(library: &Path, program: &Path, options: &StartOptions) -> Result<H
         unsafe { libc::unsetenv(name.as_ptr()) };
     }
     Ok(home)
+}
+
+/// Takes over the Python that runs in this process and has called us, on its main thread.
+#[must_use]
+pub fn adopt(_gil: Gil<'_>) -> Home {
+    // SAFETY: S4: the caller is attached by the state that is current, its thread's own.
+    unsafe { Home::adopt((api().PyThreadState_Get)()) }
+}
+
+/// Runs the handlers of signals that have come since. On Python's main thread.
+///
+/// # Errors
+/// What a handler raises.
+pub fn check_signals(_gil: Gil<'_>) -> PyResult<()> {
+    // SAFETY: S4
+    zero(unsafe { (api().PyErr_CheckSignals)() })
+}
+
+/// Has an exception raised in another thread of this interpreter, at its next instruction; without one, takes
+/// back what was to be raised. `false`: the thread is not known here.
+pub fn raise_in(_gil: Gil<'_>, thread: u64, class: Option<&Obj<'_>>) -> bool {
+    let class = class.map_or(std::ptr::null_mut(), Obj::as_ptr);
+    // SAFETY: S4; the class is alive, and the call takes a reference of its own.
+    unsafe { (api().PyThreadState_SetAsyncExc)(thread, class) > 0 }
+}
+
+/// Whether this Python runs without a GIL now.
+///
+/// # Errors
+/// As Python raises.
+pub fn runs_without_gil(gil: Gil<'_>) -> PyResult<bool> {
+    let name = Obj::interned(gil, c"_is_gil_enabled")?;
+    match Obj::import(gil, c"sys")?.attr_opt(&name)? {
+        Some(enabled) => enabled.call([])?.truth().map(|enabled| !enabled),
+        None => Ok(false),
+    }
 }
 
 /// Until 3.13: the legacy globals, which find virtual environments from the program name.

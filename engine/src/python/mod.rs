@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod class;
+pub mod entry;
 pub mod error;
 pub mod gil;
 pub mod interpreter;

@@ -227,6 +227,8 @@ table! {
         fn PyErr_SetString(Object, *const c_char);
         fn PyErr_ExceptionMatches(Object) -> c_int;
         fn PyException_SetTraceback(Object, Object) -> c_int;
+        fn PyErr_CheckSignals() -> c_int;
+        fn PyThreadState_SetAsyncExc(std::ffi::c_ulong, Object) -> c_int;
 
         fn PyModule_New(*const c_char) -> Object;
         fn PyModule_GetDict(Object) -> Object;
@@ -271,6 +273,7 @@ table! {
         PyExc_AttributeError: Object;
         PyExc_StopIteration: Object;
         PyExc_SystemExit: Object;
+        PyExc_ImportError: Object;
         PyExc_OverflowError: Object;
     }
     optional_data {
@@ -326,6 +329,19 @@ pub fn load(library: &Path) -> Result<&'static Api, TableFault> {
     Ok(API.get_or_init(|| api))
 }
 
+/// Fills the table from the Python that runs in this process already, wherever its functions are: in the program
+/// itself or in a library of its.
+///
+/// # Errors
+/// The names that are missing.
+pub fn adopt() -> Result<&'static Api, TableFault> {
+    if let Some(api) = API.get() {
+        return Ok(api);
+    }
+    let api = Api::find(&Library::running()?)?;
+    Ok(API.get_or_init(|| api))
+}
+
 /// Why a libpython cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableFault {
@@ -354,7 +370,16 @@ impl Library {
         let name = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| TableFault::Open("the path holds a NUL byte".to_owned()))?;
         // SAFETY: P1: name is a NUL-terminated string; the initialisers of libpython touch nothing of ours.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        Self::checked(unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) })
+    }
+
+    /// The program with all that it was linked to.
+    fn running() -> Result<Self, TableFault> {
+        // SAFETY: without a name nothing is opened.
+        Self::checked(unsafe { libc::dlopen(std::ptr::null(), libc::RTLD_NOW) })
+    }
+
+    fn checked(handle: *mut c_void) -> Result<Self, TableFault> {
         if handle.is_null() {
             // SAFETY: dlerror returns null or a string valid until the next dl call of this thread.
             let words = unsafe { libc::dlerror() };

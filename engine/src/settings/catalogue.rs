@@ -9,6 +9,10 @@ use super::request::{self, MapHead, PassAuthorization};
 use super::value::{Fault, choice, on_off, one_word, seconds, whole};
 use super::{GroupName, ProcessSettings, RequestSettings, ScriptAlias, ServerSettings};
 
+mod daemon;
+
+pub use daemon::DAEMON_CATALOGUE;
+
 /// One directive.
 #[derive(Debug)]
 pub struct Entry {
@@ -302,7 +306,7 @@ pub static CATALOGUE: &[Entry] = &[
         name: "WSGIEnableSendfile",
         scope: Scope::ServerDirHtaccess,
         syntax: "WSGIEnableSendfile On|Off",
-        default: "Off",
+        default: "On",
         help: "Lets the kernel send the files that an application returns",
         apply: Apply::Request(|request, text| {
             request.enable_sendfile = Some(on_off(text)?);

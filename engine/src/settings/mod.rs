@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+pub mod daemon;
 pub mod group;
 pub mod process;
 pub mod request;
@@ -14,6 +15,7 @@ pub mod server;
 pub mod value;
 
 pub use catalogue::{Apply, CATALOGUE, Entry, Scope};
+pub use daemon::{DaemonProcess, DaemonSettings};
 pub use group::GroupName;
 pub use process::{HashSeed, ImportScript, InterpreterBlock, InterpreterSettings, ProcessSettings};
 pub use request::{Callable, Effective, MapHead, PassAuthorization, RequestSettings};

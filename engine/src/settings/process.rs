@@ -1,5 +1,6 @@
 //! Settings of the whole server: one Python, its interpreters, what is loaded at start.
 
+use super::daemon::DaemonSettings;
 use super::group;
 use super::value::{Fault, Words, one_word};
 
@@ -82,6 +83,8 @@ pub struct ProcessSettings {
     pub blocks: Vec<InterpreterBlock>,
     /// Scripts to load at start, in file order.
     pub import_scripts: Vec<ImportScript>,
+    /// Groups of daemon processes.
+    pub daemon: DaemonSettings,
 }
 
 impl ProcessSettings {
@@ -272,8 +275,15 @@ impl InterpreterBlock {
 }
 
 impl ImportScript {
-    /// Reads `file process-group=group application-group=group`.
+    /// Reads `file process-group=group application-group=group`, where the group must be httpd's
+    /// own processes.
     pub fn parse(text: &str) -> Result<Self, Fault> {
+        Self::parse_in_any_group(text)?.in_known_group()
+    }
+
+    /// As [`ImportScript::parse`], with any process group. Whether it is defined is known when all
+    /// has been read.
+    pub fn parse_in_any_group(text: &str) -> Result<Self, Fault> {
         let mut words = Words::new(text);
         let path = match words.word() {
             Some(path) if !path.is_empty() => path,
@@ -296,12 +306,11 @@ impl ImportScript {
                 "{name}= is missing: write it, with the value %{{GLOBAL}} if in doubt"
             ))
         };
-        Self {
+        Ok(Self {
             path,
             process_group: process_group.ok_or_else(|| missing("process-group"))?,
             application_group: application_group.ok_or_else(|| missing("application-group"))?,
-        }
-        .in_known_group()
+        })
     }
 
     /// Refuses a script for processes that do not exist: nothing would ever load it.
@@ -319,7 +328,11 @@ impl ImportScript {
 
 /// Reads the directories of `WSGIPythonPath`: one word, separated by colons.
 pub fn python_path(text: &str) -> Result<Vec<String>, Fault> {
-    let word = one_word(text)?;
+    directories(&one_word(text)?)
+}
+
+/// Directories separated by colons.
+pub(super) fn directories(word: &str) -> Result<Vec<String>, Fault> {
     // An empty entry would mean the directory that httpd happens to run in.
     let entries: Vec<String> =
         word.split(':').filter(|entry| !entry.is_empty()).map(str::to_owned).collect();

@@ -1,8 +1,8 @@
 //! Settings that may differ by virtual host, directory and `.htaccess`.
 
-use super::group::{GroupName, variable};
+use super::group::{GroupName, literal, variable};
 use super::server::AliasOptions;
-use super::value::{Fault, one_word};
+use super::value::{Fault, Words, one_word};
 
 /// `WSGIPassAuthorization`: whether `Authorization` becomes `HTTP_AUTHORIZATION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,12 @@ impl Callable<'_> {
 /// Request behaviour as written in one context; `None` is "not written here".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestSettings {
+    /// `WSGIProcessGroup`
+    pub process_group: Option<GroupName>,
+    /// `WSGIRestrictProcess`: names of groups, empty for httpd's own processes
+    pub restrict_process: Option<Vec<String>>,
+    /// `WSGIIgnoreActivity`
+    pub ignore_activity: Option<bool>,
     /// `WSGIApplicationGroup`
     pub application_group: Option<GroupName>,
     /// `WSGICallableObject`; may be `%{ENV:name}`
@@ -76,6 +82,12 @@ pub struct RequestSettings {
 /// What holds for one request: every setting has a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effective<'a> {
+    /// The processes that serve.
+    pub process_group: &'a GroupName,
+    /// The process groups that may serve; `None` is any.
+    pub restrict_process: Option<&'a [String]>,
+    /// Whether the request does not count against `inactivity-timeout=`.
+    pub ignore_activity: bool,
     /// The interpreter.
     pub application_group: &'a GroupName,
     /// The application within the script.
@@ -90,8 +102,9 @@ pub struct Effective<'a> {
     pub chunked_request: bool,
     /// What the application sees of HEAD.
     pub map_head_to_get: MapHead,
-    /// Whether files are sent by the kernel.
-    pub enable_sendfile: bool,
+    /// Whether files are sent by the kernel; `None` where it is not written: then httpd's own
+    /// `EnableSendfile` can turn it off.
+    pub enable_sendfile: Option<bool>,
 }
 
 impl RequestSettings {
@@ -99,6 +112,12 @@ impl RequestSettings {
     #[must_use]
     pub fn merge(parent: &Self, child: &Self) -> Self {
         Self {
+            process_group: child.process_group.clone().or_else(|| parent.process_group.clone()),
+            restrict_process: child
+                .restrict_process
+                .clone()
+                .or_else(|| parent.restrict_process.clone()),
+            ignore_activity: child.ignore_activity.or(parent.ignore_activity),
             application_group: child
                 .application_group
                 .clone()
@@ -128,6 +147,10 @@ impl RequestSettings {
             dir.and_then(&field).or_else(|| field(server))
         }
         Effective {
+            process_group: first(dir, server, |s| s.process_group.as_ref())
+                .unwrap_or(&GroupName::Global),
+            restrict_process: first(dir, server, |s| s.restrict_process.as_deref()),
+            ignore_activity: first(dir, server, |s| s.ignore_activity).unwrap_or(false),
             application_group: first(dir, server, |s| s.application_group.as_ref())
                 .unwrap_or(&GroupName::Resource),
             callable: first(dir, server, |s| s.callable_object.as_deref())
@@ -140,7 +163,7 @@ impl RequestSettings {
             error_override: first(dir, server, |s| s.error_override).unwrap_or(false),
             chunked_request: first(dir, server, |s| s.chunked_request).unwrap_or(true),
             map_head_to_get: first(dir, server, |s| s.map_head_to_get).unwrap_or(MapHead::Auto),
-            enable_sendfile: first(dir, server, |s| s.enable_sendfile).unwrap_or(false),
+            enable_sendfile: first(dir, server, |s| s.enable_sendfile),
         }
     }
 }
@@ -150,12 +173,36 @@ impl<'a> Effective<'a> {
     #[must_use]
     pub fn with_alias(self, options: &'a AliasOptions) -> Self {
         Self {
+            process_group: options.process_group.as_ref().unwrap_or(self.process_group),
             application_group: options.application_group.as_ref().unwrap_or(self.application_group),
             callable: options.callable_object.as_deref().map_or(self.callable, Callable::Name),
             pass_authorization: options.pass_authorization.unwrap_or(self.pass_authorization),
             ..self
         }
     }
+
+    /// Whether `WSGIRestrictProcess` lets a process group serve; the empty name is httpd's own
+    /// processes.
+    #[must_use]
+    pub fn admits(&self, process_group: &str) -> bool {
+        self.restrict_process.is_none_or(|names| names.iter().any(|name| name == process_group))
+    }
+}
+
+/// Reads the names of process groups, of which `%{GLOBAL}` is httpd's own processes.
+pub fn process_groups(text: &str) -> Result<Vec<String>, Fault> {
+    let mut words = Words::new(text);
+    let mut names = Vec::new();
+    while let Some(word) = words.word() {
+        if word.is_empty() {
+            return Err(Fault::new("the name of a process group is empty"));
+        }
+        names.push(literal(&word));
+    }
+    if names.is_empty() {
+        return Err(Fault::new("takes names of process groups, none is given"));
+    }
+    Ok(names)
 }
 
 /// Reads the name of a callable: a name or `%{ENV:name}`.
@@ -177,6 +224,9 @@ mod tests {
     fn full(flag: bool) -> RequestSettings {
         let name = if flag { "one" } else { "two" };
         RequestSettings {
+            process_group: Some(GroupName::Name(name.to_owned())),
+            restrict_process: Some(vec![name.to_owned()]),
+            ignore_activity: Some(flag),
             application_group: Some(GroupName::Name(name.to_owned())),
             callable_object: Some(name.to_owned()),
             pass_authorization: Some(if flag {
@@ -207,6 +257,9 @@ mod tests {
     fn nothing_written_gives_the_documented_defaults() {
         let none = RequestSettings::default();
         let defaults = Effective {
+            process_group: &GroupName::Global,
+            restrict_process: None,
+            ignore_activity: false,
             application_group: &GroupName::Resource,
             callable: Callable::Name("application"),
             pass_authorization: PassAuthorization::Auto,
@@ -214,7 +267,7 @@ mod tests {
             error_override: false,
             chunked_request: true,
             map_head_to_get: MapHead::Auto,
-            enable_sendfile: false,
+            enable_sendfile: None,
         };
         assert_eq!(RequestSettings::resolve(None, &none), defaults);
         assert_eq!(RequestSettings::resolve(Some(&none), &none), defaults);
@@ -231,15 +284,18 @@ mod tests {
         ] {
             let found = RequestSettings::resolve(dir, server);
             let flag = expected == &one;
+            assert_eq!(Some(found.process_group), expected.process_group.as_ref());
+            assert_eq!(found.restrict_process, expected.restrict_process.as_deref());
             assert_eq!(Some(found.application_group), expected.application_group.as_ref());
             assert_eq!(found.callable, Callable::Name(if flag { "one" } else { "two" }));
             assert_eq!(Some(found.pass_authorization), expected.pass_authorization);
             assert_eq!(Some(found.map_head_to_get), expected.map_head_to_get);
             for value in [
+                found.ignore_activity,
                 found.script_reloading,
                 found.error_override,
                 found.chunked_request,
-                found.enable_sendfile,
+                found.enable_sendfile == Some(true),
             ] {
                 assert_eq!(value, flag);
             }
@@ -252,18 +308,36 @@ mod tests {
         let plain = RequestSettings::resolve(None, &server);
         assert_eq!(plain.with_alias(&AliasOptions::default()), plain);
         let options = AliasOptions {
-            process_group: None,
+            process_group: Some(GroupName::Server),
             application_group: Some(GroupName::Global),
             callable_object: Some("%{ENV:X}".to_owned()),
             pass_authorization: Some(PassAuthorization::Off),
         };
         let expected = Effective {
+            process_group: &GroupName::Server,
             application_group: &GroupName::Global,
             callable: Callable::Name("%{ENV:X}"),
             pass_authorization: PassAuthorization::Off,
             ..plain
         };
         assert_eq!(plain.with_alias(&options), expected);
+    }
+
+    #[test]
+    fn process_groups_are_admitted_by_name() {
+        assert_eq!(process_groups("a %{GLOBAL} 'b c'").unwrap(), ["a", "", "b c"]);
+        for (text, reason) in [("", "none is given"), ("a ''", "is empty")] {
+            let fault = process_groups(text).unwrap_err().to_string();
+            assert!(fault.contains(reason), "{fault}");
+        }
+        let settings = RequestSettings {
+            restrict_process: Some(process_groups("a %{GLOBAL}").unwrap()),
+            ..RequestSettings::default()
+        };
+        let found = RequestSettings::resolve(None, &settings);
+        assert!(found.admits("a") && found.admits("") && !found.admits("b"));
+        let settings = RequestSettings::default();
+        assert!(RequestSettings::resolve(None, &settings).admits("anything"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// Why an argument is refused: what is wrong and what to write instead, as one line.
 ///
@@ -146,6 +147,79 @@ pub fn seconds(word: &str) -> Result<f64, Fault> {
             "'{word}' is not allowed: write a number of seconds above 0, such as 0.005"
         ))
     })
+}
+
+/// A whole number in a range that may begin below zero.
+pub fn signed(word: &str, from: i32, to: i32) -> Result<i32, Fault> {
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let number = if plain { word.parse().ok() } else { None };
+    number.filter(|n| (from..=to).contains(n)).ok_or_else(|| {
+        Fault::new(format!("'{word}' is not allowed: write a whole number from {from} to {to}"))
+    })
+}
+
+/// Units of time, with their milliseconds.
+const TIMES: &[(&str, u64)] =
+    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// A time as a whole number with a unit; without one it is in seconds. May be zero.
+pub fn duration(word: &str) -> Result<Duration, Fault> {
+    time(word, 1_000, "30 or 30s (seconds), 500ms, 5m, 2h or 1d")
+}
+
+/// As [`duration`], but without a unit it is in milliseconds.
+pub fn milliseconds(word: &str) -> Result<Duration, Fault> {
+    time(word, 1, "500 or 500ms (milliseconds), 1s or 1m")
+}
+
+fn time(word: &str, unit: u64, examples: &str) -> Result<Duration, Fault> {
+    // Compared in seconds with the longest, so that no sum of a few can overflow anything.
+    with_unit(word, unit, TIMES)
+        .map(Duration::from_millis)
+        .filter(|time| time.as_secs_f64() <= LONGEST)
+        .ok_or_else(|| {
+            Fault::new(format!("'{word}' is not allowed: write a time such as {examples}"))
+        })
+}
+
+/// A number of bytes, at least `least` or, where that is more than 1, zero: a whole number,
+/// possibly of K, M or G (powers of 1024, in either case).
+pub fn size(word: &str, least: u64) -> Result<u64, Fault> {
+    const SIZES: &[(&str, u64)] = &[
+        ("K", 1 << 10),
+        ("k", 1 << 10),
+        ("M", 1 << 20),
+        ("m", 1 << 20),
+        ("G", 1 << 30),
+        ("g", 1 << 30),
+    ];
+    with_unit(word, 1, SIZES)
+        // Beyond this the kernel's limits count as none.
+        .filter(|&size| size <= i64::MAX.cast_unsigned())
+        .filter(|&size| size >= least || (size == 0 && least > 1))
+        .ok_or_else(|| {
+            let bound = match least {
+                0 => String::new(),
+                1 => " above 0".to_owned(),
+                _ => format!(" from {least}, or 0"),
+            };
+            Fault::new(format!(
+                "'{word}' is not allowed: write a number of bytes{bound}, such as 524288, 512K, \
+                 512M or 2G"
+            ))
+        })
+}
+
+/// Digits and one of the units, or none, multiplied.
+fn with_unit(word: &str, unit: u64, units: &[(&str, u64)]) -> Option<u64> {
+    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    let (digits, name) = word.split_at(end);
+    let factor = match name {
+        "" => unit,
+        _ => units.iter().find(|(known, _)| *known == name)?.1,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// `a`, `a or b`, `a, b or c`.
@@ -300,6 +374,74 @@ mod tests {
         for word in ["", "0", "0.0", "-1", "+1", "5ms", "inf", "nan", "one", "1e10", "1e999", "."] {
             assert!(seconds(word).is_err(), "{word}");
         }
+    }
+
+    #[test]
+    fn signed_numbers_are_digits_in_range() {
+        for (word, value) in [("0", 0), ("-20", -20), ("19", 19), ("-0", 0)] {
+            assert_eq!(signed(word, -20, 19), Ok(value), "{word}");
+        }
+        for word in ["", "-", "+1", "20", "-21", "1.0", "--1", "99999999999"] {
+            assert!(signed(word, -20, 19).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (word, milliseconds_written) in [
+            ("0", 0),
+            ("30", 30_000),
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("5m", 300_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+            ("1000000000", 1_000_000_000_000),
+        ] {
+            let time = Duration::from_millis(milliseconds_written);
+            assert_eq!(duration(word), Ok(time), "{word}");
+        }
+        assert_eq!(milliseconds("5"), Ok(Duration::from_millis(5)));
+        assert_eq!(milliseconds("5s"), Ok(Duration::from_secs(5)));
+        for word in
+            ["", "s", "one", "-1", "+1", "1.5", "1 s", "60S", "60sec", "1m30s", "1000000001"]
+        {
+            assert!(duration(word).is_err(), "{word}");
+        }
+        assert!(duration("99999999999999999999").is_err());
+        assert!(duration("18446744073709551615d").is_err());
+        assert_eq!(
+            duration("one").unwrap_err().to_string(),
+            "'one' is not allowed: write a time such as 30 or 30s (seconds), 500ms, 5m, 2h or 1d"
+        );
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (word, bytes) in [
+            ("0", 0),
+            ("1", 1),
+            ("524288", 524_288),
+            ("512K", 524_288),
+            ("512k", 524_288),
+            ("3M", 3 << 20),
+            ("2g", 2 << 30),
+        ] {
+            assert_eq!(size(word, 0), Ok(bytes), "{word}");
+        }
+        for word in
+            ["", "K", "one", "-1", "1.5M", "1MB", "1 M", "1T", "9223372036854775808", "8589934592G"]
+        {
+            assert!(size(word, 0).is_err(), "{word}");
+        }
+        assert!(size("0", 1).is_err());
+        assert_eq!(size("0", 512), Ok(0));
+        assert_eq!(size("512", 512), Ok(512));
+        assert_eq!(
+            size("511", 512).unwrap_err().to_string(),
+            "'511' is not allowed: write a number of bytes from 512, or 0, such as 524288, 512K, \
+             512M or 2G"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The engine of one process: its Python, its interpreters, its end.
 
 use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -13,7 +14,7 @@ use super::interpreter::Interpreter;
 use super::run;
 use crate::python::interpreter::{self, StartFault, StartOptions};
 use crate::python::locate::Located;
-use crate::python::{Exception, Gil, Home};
+use crate::python::{Exception, Gil, Home, Obj};
 use crate::settings::{HashSeed, ProcessSettings};
 
 pub use super::run::{Call, Outcome};
@@ -59,6 +60,19 @@ pub struct Facts {
     pub multiprocess: bool,
     /// Name of the daemon group; empty in embedded mode.
     pub process_group: String,
+    /// In a process of a daemon group: its own figures.
+    pub group: Option<GroupFacts>,
+}
+
+/// What is said of a daemon group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// `mod_wsgi.maximum_processes`
+    pub processes: i32,
+    /// `mod_wsgi.threads_per_process`
+    pub threads: i32,
+    /// `wsgi.run_once`
+    pub run_once: bool,
 }
 
 /// What the process around the engine offers.
@@ -134,6 +148,52 @@ impl Engine {
                  with its GIL",
             );
         }
+        let engine = Self::set_up(
+            home,
+            settings,
+            facts,
+            (located.version(), located.free_threaded() && free_threading),
+        )?;
+        process_log(
+            Level::Info,
+            &format!("Python {running} started from {}", located.library.display()),
+        );
+        Ok(engine)
+    }
+
+    /// Takes over the Python that runs in this process: once, detached, on its main thread.
+    ///
+    /// # Errors
+    /// Why it cannot be used, in one line.
+    pub fn adopt(
+        home: Home,
+        settings: ProcessSettings,
+        facts: Facts,
+        host: Box<dyn Host>,
+    ) -> Result<Self, StartFault> {
+        HOST.get_or_init(|| host);
+        let running = interpreter::version();
+        let version = version_of(&running).ok_or_else(|| {
+            StartFault::Version(format!("what runs here is no Python but '{running}'"))
+        })?;
+        let free_threaded = home
+            .attach(|gil| interpreter::runs_without_gil(gil).map_err(|raised| brief(gil, raised)))
+            .map_err(StartFault::Python)?;
+        if settings.free_threading(&facts.process_group) && !free_threaded {
+            process_log(
+                Level::Warning,
+                "WSGIFreeThreading is On, but this Python runs with its GIL",
+            );
+        }
+        Self::set_up(home, settings, facts, (version, free_threaded))
+    }
+
+    fn set_up(
+        home: Home,
+        settings: ProcessSettings,
+        facts: Facts,
+        (version, free_threaded): ((u8, u8), bool),
+    ) -> Result<Self, StartFault> {
         let main = home
             .attach(|gil| {
                 Interpreter::new(gil, home, "", false, &settings, &facts)
@@ -141,22 +201,31 @@ impl Engine {
             })
             .map_err(|words| {
                 StartFault::Python(format!(
-                    "Python {running} started, but its set-up failed: {words}"
+                    "Python {} started, but its set-up failed: {words}",
+                    interpreter::version()
                 ))
             })?;
-        process_log(
-            Level::Info,
-            &format!("Python {running} started from {}", located.library.display()),
-        );
         Ok(Self {
             main: Box::leak(Box::new(main)),
             others: RwLock::default(),
             settings,
             facts,
-            version: located.version(),
-            free_threaded: located.free_threaded() && free_threading,
+            version,
+            free_threaded,
             stopped: AtomicBool::new(false),
         })
+    }
+
+    /// Version of Python.
+    #[must_use]
+    pub fn version(&self) -> (u8, u8) {
+        self.version
+    }
+
+    /// Whether Python runs without a GIL.
+    #[must_use]
+    pub fn free_threaded(&self) -> bool {
+        self.free_threaded
     }
 
     /// The interpreter of an application group, made when it is asked for first. Detached.
@@ -208,6 +277,114 @@ impl Engine {
             Ok(interpreter) => run::preload(interpreter, script),
             Err(fault) => process_log(Level::Error, &fault),
         }
+    }
+
+    /// As [`Engine::preload`], for who wants to know whether it went well.
+    ///
+    /// # Errors
+    /// What is wrong, with the traceback.
+    pub fn import(&self, application_group: &str, script: &Path) -> Result<(), String> {
+        run::import(self.interpreter(application_group)?, script)
+    }
+
+    /// The modification time, in microseconds, that a script had when it was loaded; `None` where it is not loaded.
+    #[must_use]
+    pub fn loaded(&self, application_group: &str, script: &[u8]) -> Option<i64> {
+        self.known(application_group)?.scripts.mtime(script)
+    }
+
+    /// The stack of a thread as Python would show it, where it is inside an interpreter now. Detached.
+    #[must_use]
+    pub fn stack(&self, application_group: &str, thread: u64) -> Option<String> {
+        let interpreter = self.known(application_group)?;
+        interpreter.home.attach(|gil| {
+            let stack = interpreter.helper(gil, c"_stack").and_then(|stack| {
+                let thread = Obj::int(gil, i64::from_ne_bytes(thread.to_ne_bytes()))?;
+                stack.call([&thread])?.text()
+            });
+            let stack = stack.map_err(|raised| raised.clear(gil)).ok();
+            stack.filter(|stack| !stack.is_empty())
+        })
+    }
+
+    /// Has `RequestTimeout` raised in a thread that is inside an interpreter, or, without `on`, takes that back where
+    /// it has not happened yet. Detached. `only_if` is asked when it would happen. `false`: it does not.
+    pub fn interrupt(
+        &self,
+        application_group: &str,
+        thread: u64,
+        on: bool,
+        only_if: impl FnOnce() -> bool,
+    ) -> bool {
+        let Some(known) = self.known(application_group) else { return false };
+        known.home.attach(|gil| {
+            let class = if on {
+                match known.helper(gil, c"RequestTimeout") {
+                    Ok(class) => Some(class),
+                    Err(raised) => {
+                        raised.clear(gil);
+                        return false;
+                    }
+                }
+            } else {
+                None
+            };
+            only_if() && interpreter::raise_in(gil, thread, class.as_ref())
+        })
+    }
+
+    /// Runs the handlers of signals that have come, on Python's main thread, detached. A handler that raises is
+    /// reported; the result is whether it asks for the end of the process.
+    pub fn check_signals(&self) -> bool {
+        self.main.home.attach(|gil| {
+            let Err(raised) = interpreter::check_signals(gil) else { return false };
+            if raised.asks_to_exit(gil) {
+                raised.clear(gil);
+                return true;
+            }
+            let exception = Exception::take(gil, raised);
+            let text = run::traceback(gil, self.main, &exception);
+            gil.detach(|| {
+                process_log(Level::Error, &format!("exception in a signal handler\n{text}"))
+            });
+            false
+        })
+    }
+
+    /// Has Python write a byte to a pipe whenever a signal comes that it handles. On Python's main thread, detached.
+    ///
+    /// # Errors
+    /// Python's words.
+    pub fn wake_by(&self, pipe: BorrowedFd<'_>) -> Result<(), String> {
+        let number = i64::from(pipe.as_raw_fd());
+        self.main.home.attach(|gil| {
+            let done = self.main.helper(gil, c"_wake_by");
+            let done = done.and_then(|wake| wake.call([&Obj::int(gil, number)?]));
+            done.map(drop).map_err(|raised| brief(gil, raised))
+        })
+    }
+
+    /// Runs a script as a program of its own would be, on Python's main thread, detached, until it returns. The
+    /// result is what went wrong.
+    ///
+    /// # Errors
+    /// What is wrong, with the traceback; `SystemExit` is not.
+    pub fn run_service(&self, application_group: &str, script: &Path) -> Result<(), String> {
+        let interpreter = self.interpreter(application_group)?;
+        let ready = interpreter.home.attach(|gil| {
+            let ready = interpreter.helper(gil, c"_end_by_exception");
+            ready.and_then(|ready| ready.call([])).map(drop).map_err(|raised| brief(gil, raised))
+        });
+        ready.and_then(|()| run::service(interpreter, script))
+    }
+
+    /// The interpreter of an application group, if there is one.
+    fn known(&self, name: &str) -> Option<&'static Interpreter> {
+        if name.is_empty() {
+            return Some(self.main);
+        }
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        others.get(name).and_then(|cell| cell.get().copied())
     }
 
     /// Serves one request. Detached, from any thread.
@@ -288,6 +465,12 @@ fn freeze_elsewhere(home: Home) {
             std::thread::park();
         }
     });
+}
+
+/// The first two numbers of what `Py_GetVersion` says.
+fn version_of(text: &str) -> Option<(u8, u8)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// An exception in one line.

@@ -22,6 +22,15 @@ macro_rules! keys {
     };
 }
 
+impl TryFrom<u8> for Key {
+    type Error = ();
+
+    /// The key of this number in the list.
+    fn try_from(number: u8) -> Result<Self, ()> {
+        KEYS.get(usize::from(number)).map(|(key, ..)| *key).ok_or(())
+    }
+}
+
 /// How a key is kept in the template.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -416,6 +425,48 @@ impl<'a> Environ<'a> {
             }
         }
         Ok(self.dict)
+    }
+}
+
+/// What describes a request writes to: [`Environ`] itself, or a message to the process that builds it.
+pub trait Sink {
+    /// See [`Environ::set`].
+    fn set(&mut self, key: Key, value: &[u8]);
+    /// See [`Environ::set_path`].
+    fn set_path(&mut self, key: Key, value: &[u8]);
+    /// See [`Environ::set_float`].
+    fn set_float(&mut self, key: Key, value: f64);
+    /// See [`Environ::header`].
+    fn header(&mut self, name: &[u8], value: &[u8]);
+    /// See [`Environ::var`].
+    fn var(&mut self, name: &[u8], value: &[u8]);
+    /// See [`Environ::https`].
+    fn https(&mut self, on: bool);
+}
+
+impl Sink for Environ<'_> {
+    fn set(&mut self, key: Key, value: &[u8]) {
+        Environ::set(self, key, value);
+    }
+
+    fn set_path(&mut self, key: Key, value: &[u8]) {
+        Environ::set_path(self, key, value);
+    }
+
+    fn set_float(&mut self, key: Key, value: f64) {
+        Environ::set_float(self, key, value);
+    }
+
+    fn header(&mut self, name: &[u8], value: &[u8]) {
+        Environ::header(self, name, value);
+    }
+
+    fn var(&mut self, name: &[u8], value: &[u8]) {
+        Environ::var(self, name, value);
+    }
+
+    fn https(&mut self, on: bool) {
+        Environ::https(self, on);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use super::engine::{Facts, VERSION};
+use super::engine::{Facts, GroupFacts, VERSION};
 use super::environ::{Names, Template};
 use super::errors;
 use super::input;
@@ -48,6 +48,7 @@ struct Constants {
     no: Kept,
     multithread: bool,
     multiprocess: bool,
+    run_once: bool,
 }
 
 impl Interpreter {
@@ -72,8 +73,13 @@ impl Interpreter {
         set(c"version", &version)?;
         set(c"application_group", &application_group)?;
         set(c"process_group", &process_group)?;
-        set(c"maximum_processes", &Obj::int(gil, facts.maximum_processes.into())?)?;
-        set(c"threads_per_process", &Obj::int(gil, facts.threads_per_process.into())?)?;
+        let group = facts.group.unwrap_or(GroupFacts {
+            processes: facts.maximum_processes,
+            threads: facts.threads_per_process,
+            run_once: false,
+        });
+        set(c"maximum_processes", &Obj::int(gil, group.processes.into())?)?;
+        set(c"threads_per_process", &Obj::int(gil, group.threads.into())?)?;
         let chosen = settings.interpreter_for(&facts.process_group, name);
         let options = options(gil, &module, &chosen, settings, facts)?;
         let runtime = dict;
@@ -103,6 +109,7 @@ impl Interpreter {
                 no: Obj::bool(gil, false)?.keep(),
                 multithread: facts.multithread,
                 multiprocess: facts.multiprocess,
+                run_once: group.run_once,
             },
         })
     }
@@ -123,7 +130,7 @@ impl Interpreter {
                 (c"wsgi.version", constants.wsgi_version.get(gil)),
                 (c"wsgi.multithread", flag(constants.multithread)),
                 (c"wsgi.multiprocess", flag(constants.multiprocess)),
-                (c"wsgi.run_once", flag(false)),
+                (c"wsgi.run_once", flag(constants.run_once)),
                 (c"wsgi.input_terminated", flag(true)),
                 (c"wsgi.file_wrapper", self.file_wrapper.get(gil)),
                 (c"mod_wsgi.version", constants.version.get(gil)),

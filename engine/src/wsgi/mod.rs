@@ -14,7 +14,7 @@ mod script;
 mod start_response;
 mod turn;
 
-pub use engine::{Call, Engine, Facts, Host, Outcome, VERSION};
-pub use environ::{Environ, Key};
+pub use engine::{Call, Engine, Facts, GroupFacts, Host, Outcome, VERSION};
+pub use environ::{Environ, Key, Sink};
 pub use exchange::{Exchange, Level, ReadFault, SendFault, Then};
 pub use response::Head;

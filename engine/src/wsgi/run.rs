@@ -373,7 +373,11 @@ fn report<'py>(
 }
 
 /// The traceback as text.
-fn traceback<'py>(gil: Gil<'py>, interpreter: &Interpreter, exception: &Exception<'py>) -> String {
+pub(super) fn traceback<'py>(
+    gil: Gil<'py>,
+    interpreter: &Interpreter,
+    exception: &Exception<'py>,
+) -> String {
     let text = interpreter
         .helper(gil, c"_format")
         .and_then(|format| format.call([&exception.value]))
@@ -384,17 +388,32 @@ fn traceback<'py>(gil: Gil<'py>, interpreter: &Interpreter, exception: &Exceptio
     })
 }
 
-/// Loads a script outside of a request. Detached.
+/// Loads a script outside of a request, for `WSGIImportScript`. Detached.
 pub(super) fn preload(interpreter: &'static Interpreter, script: &Path) {
+    if let Err(text) = import(interpreter, script) {
+        process_log(Level::Error, &text);
+    }
+}
+
+/// Loads a script outside of a request; says what is wrong. Detached.
+pub(super) fn import(interpreter: &'static Interpreter, script: &Path) -> Result<(), String> {
+    execute(interpreter, script, |_, _| false)
+}
+
+/// Runs a script that ends by itself or by `SystemExit`; says what is wrong otherwise. Detached.
+pub(super) fn service(interpreter: &'static Interpreter, script: &Path) -> Result<(), String> {
+    execute(interpreter, script, |gil, raised| raised.asks_to_exit(gil))
+}
+
+/// Loads a script; what it raises is no fault where `well` says so.
+fn execute(
+    interpreter: &'static Interpreter,
+    script: &Path,
+    well: impl FnOnce(Gil<'_>, &Raised) -> bool,
+) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt;
-    let facts = match std::fs::metadata(script) {
-        Ok(facts) => facts,
-        Err(error) => {
-            let text = format!("WSGIImportScript: {} cannot be read: {error}", script.display());
-            process_log(Level::Error, &text);
-            return;
-        }
-    };
+    let facts = std::fs::metadata(script)
+        .map_err(|error| format!("script {} cannot be read: {error}", script.display()))?;
     let call = Call {
         application_group: &interpreter.name,
         script: script.as_os_str().as_bytes(),
@@ -403,21 +422,24 @@ pub(super) fn preload(interpreter: &'static Interpreter, script: &Path) {
         reloading: true,
         handler: b"",
     };
-    let fault = interpreter.home.attach(|gil| match load(gil, interpreter, &call) {
-        Ok(_) => None,
+    let loaded = interpreter.home.attach(|gil| match load(gil, interpreter, &call) {
+        Ok(_) => Ok(()),
+        Err(raised) if well(gil, &raised) => {
+            raised.clear(gil);
+            Ok(())
+        }
         Err(raised) => {
             let exception = Exception::take(gil, raised);
-            Some(traceback(gil, interpreter, &exception))
+            Err(traceback(gil, interpreter, &exception))
         }
     });
-    if let Some(text) = fault {
-        let text = format!(
-            "exception raised while loading WSGI script '{}' in {} (WSGIImportScript)\n{text}",
+    loaded.map_err(|text| {
+        format!(
+            "exception raised while loading WSGI script '{}' in {}\n{text}",
             script.display(),
             interpreter.title()
-        );
-        process_log(Level::Error, &text);
-    }
+        )
+    })
 }
 
 /// Seconds since the epoch.

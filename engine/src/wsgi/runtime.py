@@ -251,6 +251,34 @@ def _format(error):
     return "".join(lines).rstrip("\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _stack(ident):
+    """The stack of another thread of this interpreter, as text; empty where it is not inside."""
+    import traceback
+
+    frame = sys._current_frames().get(ident)
+    if frame is None:
+        return ""
+    text = "".join(traceback.format_stack(frame)).rstrip("\n")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _wake_by(number):
+    """Has signals that Python handles write to a pipe: the main thread waits for it outside of Python."""
+    import signal
+
+    signal.set_wakeup_fd(number, warn_on_full_buffer=False)
+
+
+def _end_by_exception():
+    """A service script ends by SystemExit when it is told to, as its cleanups expect."""
+    import signal
+
+    def end(number, frame):
+        raise SystemExit
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def _stop():
     """What an interpreter does at its end: threads that are not daemons are joined, exit functions run."""
     import threading

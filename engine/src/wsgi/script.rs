@@ -92,6 +92,13 @@ impl Scripts {
         Arc::clone(known.entry(path.into()).or_default())
     }
 
+    /// The modification time of a script when it was loaded.
+    pub(super) fn mtime(&self, path: &[u8]) -> Option<i64> {
+        let known = self.by_path.read().unwrap_or_else(PoisonError::into_inner);
+        let state = known.get(path)?.lock();
+        state.loaded.as_ref().map(|loaded| loaded.mtime)
+    }
+
     /// The script at `path`, executed by `load` when it is not there, or, with `reloading`, when its file is of another
     /// time than `mtime`. While one thread loads it for the first time others wait, detached; while one loads it
     /// again the others go on with what they have.

@@ -412,7 +412,9 @@ fn defaults_in_the_list_are_those_that_hold() {
     // For a switch, writing its default must resolve to what not writing it does.
     let resolve = |lines: &[&str]| {
         let world = world(lines);
-        let request = RequestSettings::resolve(None, &world.request);
+        let mut request = RequestSettings::resolve(None, &world.request);
+        // Where it is not written httpd's own EnableSendfile may still turn it off.
+        request.enable_sendfile = request.enable_sendfile.or(Some(true));
         let interpreter = world.process.interpreter_for("", "");
         format!(
             "{request:?} {:?}",

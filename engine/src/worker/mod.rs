@@ -1,0 +1,33 @@
+//! Life inside a daemon process: a Python that was executed loads this engine and hands it its main thread.
+//!
+//! Threads: Python's main thread imports, runs handlers of signals and ends the process (`main`); the clock never
+//! enters Python and keeps time, talks to the supervisor and watches the listener (`clock`); each worker thread has one
+//! connection at a time, or takes part in accepting one (`pool`, `thread`).
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod exchange;
+mod line;
+mod main;
+mod pool;
+mod seat;
+mod setup;
+mod shared;
+mod status;
+mod thread;
+
+use std::ffi::CStr;
+
+use crate::python::entry;
+use crate::python::function;
+
+pub use main::descriptor;
+
+/// What a daemon's Python is given to run, by `-c`. The text is seen by `ps`.
+pub const BOOTSTRAP: &str = include_str!("../bootstrap.py");
+
+/// The whole of the extension's `PyInit`. To be called by that only.
+pub fn init(name: &CStr) {
+    entry::leave_behind(name, || vec![function::<main::Serve>()]);
+}

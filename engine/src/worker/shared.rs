@@ -1,0 +1,187 @@
+//! What all threads of a daemon process share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::pool::Pool;
+use super::setup::Mount;
+use super::status::Status;
+use crate::os::event::Wake;
+use crate::wire::control::{Reason, Setup};
+use crate::wsgi::{Engine, Level};
+
+/// All of it lives as long as the process.
+pub(super) struct Shared {
+    pub(super) setup: Setup,
+    pub(super) mounts: HashMap<u64, Mount>,
+    pub(super) status: Arc<Status>,
+    pub(super) pool: Pool,
+    /// Wakes Python's main thread.
+    pub(super) main: Wake,
+    /// What the clock and Python's main thread ask of each other.
+    pub(super) asked: Asked,
+    engine: OnceLock<Engine>,
+    started: Instant,
+    served: AtomicU64,
+    /// Milliseconds since the start, from 1.
+    active_ms: AtomicU64,
+    /// Since when the main thread has been trying to enter Python; 0 while it is not.
+    entering_ms: AtomicU64,
+    complained_ms: AtomicU64,
+    silent_complaints: AtomicU64,
+    /// Scripts whose files have changed.
+    changes: Mutex<HashMap<Box<[u8]>, Change>>,
+    retiring: Condvar,
+}
+
+/// A file that has another time than the code that was loaded from it.
+struct Change {
+    mtime: i64,
+    /// How long requests wait for a process with the new code.
+    until: Instant,
+}
+
+/// What the clock and Python's main thread ask of each other.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// Requests are taken from now on.
+    pub(super) accept: AtomicBool,
+    /// The main thread shall end the process.
+    pub(super) end: AtomicBool,
+    /// The clock shall see to the end.
+    pub(super) leave: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        setup: Setup,
+        mounts: HashMap<u64, Mount>,
+        status: Arc<Status>,
+        pool: Pool,
+        main: Wake,
+    ) -> Self {
+        Self {
+            setup,
+            mounts,
+            status,
+            pool,
+            main,
+            asked: Asked::default(),
+            engine: OnceLock::new(),
+            started: Instant::now(),
+            served: AtomicU64::new(0),
+            active_ms: AtomicU64::new(0),
+            entering_ms: AtomicU64::new(0),
+            complained_ms: AtomicU64::new(0),
+            silent_complaints: AtomicU64::new(0),
+            changes: Mutex::default(),
+            retiring: Condvar::new(),
+        }
+    }
+
+    /// The engine, once it is there.
+    pub(super) fn engine(&self) -> Option<&Engine> {
+        self.engine.get()
+    }
+
+    pub(super) fn set_engine(&self, engine: Engine) -> &Engine {
+        self.engine.get_or_init(|| engine)
+    }
+
+    /// Milliseconds since the start, from 1.
+    fn ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Takes note that a request does something.
+    pub(super) fn active(&self) {
+        self.active_ms.store(self.ms(), Ordering::Relaxed);
+    }
+
+    /// How long no request has done anything; `None` before the first.
+    pub(super) fn inactive(&self) -> Option<Duration> {
+        match self.active_ms.load(Ordering::Relaxed) {
+            0 => None,
+            active => Some(Duration::from_millis(self.ms().saturating_sub(active))),
+        }
+    }
+
+    /// Takes note that the main thread begins, or has managed, to enter Python.
+    pub(super) fn entering(&self, begins: bool) {
+        self.entering_ms.store(if begins { self.ms() } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// How long the main thread has been trying to enter Python.
+    pub(super) fn stuck(&self) -> Duration {
+        match self.entering_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_millis(self.ms().saturating_sub(since)),
+        }
+    }
+
+    pub(super) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&self) {
+        let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.setup.life.maximum_requests == Some(served) {
+            self.status.wish(Reason::MaximumRequests);
+        }
+    }
+
+    /// Writes down what others do wrong on connections, no more than once a second: they could fill the log.
+    pub(super) fn complain(&self, text: &str) {
+        let (now, last) = (self.ms(), self.complained_ms.load(Ordering::Relaxed));
+        if last != 0 && now < last + 1000 {
+            self.silent_complaints.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.complained_ms.store(now, Ordering::Relaxed);
+        match self.silent_complaints.swap(0, Ordering::Relaxed) {
+            0 => self.status.log(Level::Warning, text),
+            more => self.status.log(Level::Warning, &format!("{text} (and {more} times the like)")),
+        }
+    }
+
+    /// Takes no more requests, and lets go of those who wait for that.
+    pub(super) fn retire(&self) {
+        self.pool.retire();
+        drop(self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        self.retiring.notify_all();
+    }
+
+    /// A script's file has another time than when it was loaded: asks for a process with the new code, and waits
+    /// for it as long as `reload-wait` says, once for each change. Whether it is there.
+    pub(super) fn wait_for_new_code(&self, script: &[u8], mtime: i64) -> bool {
+        let wait = self.setup.life.reload_wait.unwrap_or_default();
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = match changes.get(script) {
+            Some(change) if change.mtime == mtime => change.until,
+            _ => {
+                let until = Instant::now() + wait;
+                changes.insert(script.into(), Change { mtime, until });
+                self.status.wish(Reason::ScriptChanged);
+                until
+            }
+        };
+        while !self.pool.retiring() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.retiring.wait_timeout(changes, left);
+            changes = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// Microseconds since the epoch.
+pub(super) fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
