@@ -57,8 +57,8 @@ impl Body {
         if buffer.is_empty() {
             // Filters above HTTP_IN may want to look at data for any read, and block for it; only a
             // client that waits for leave to send is worth that.
-            if self.state == State::Open && request.record().expecting_100 != 0 {
-                self.fill(request, 0)?;
+            if self.state == State::Open && request.expects_continue() {
+                self.fill(request, 0, sys::APR_BLOCK_READ)?;
             }
             return Ok(0);
         }
@@ -67,8 +67,30 @@ impl Body {
             if read > 0 || self.state == State::Ended {
                 return Ok(read);
             }
-            self.fill(request, buffer.len())?;
+            self.fill(request, buffer.len(), sys::APR_BLOCK_READ)?;
         }
+    }
+
+    /// As [`Body::read`] into a buffer that is not empty, without waiting: `None` if nothing is there yet.
+    pub(crate) fn read_now(
+        &mut self,
+        request: &Request<'_>,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, Fault> {
+        loop {
+            let read = self.drain(request, buffer)?;
+            if read > 0 || self.state == State::Ended {
+                return Ok(Some(read));
+            }
+            if !self.fill(request, buffer.len(), sys::APR_NONBLOCK_READ)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes note that the client has stopped sending; the body cannot be read further.
+    pub(crate) fn time_out(&mut self, request: &Request<'_>) -> Fault {
+        self.fail(request, APR_TIMEUP)
     }
 
     /// Copies what the brigade holds.
@@ -126,8 +148,13 @@ impl Body {
         unsafe { sys::mwrs_bucket_delete(bucket) };
     }
 
-    /// Gets more from the filters, waiting for it.
-    fn fill(&mut self, request: &Request<'_>, wanted: usize) -> Result<(), Fault> {
+    /// Gets more from the filters, waiting for it with `APR_BLOCK_READ`; whether anything came.
+    fn fill(
+        &mut self,
+        request: &Request<'_>,
+        wanted: usize,
+        mode: sys::apr_read_type_e,
+    ) -> Result<bool, Fault> {
         self.check()?;
         if self.brigade.is_null() {
             // SAFETY: pool and allocator outlive the request (S1); this value does not outlive it either,
@@ -143,11 +170,16 @@ impl Body {
                 request.record().input_filters,
                 self.brigade,
                 sys::AP_MODE_READBYTES,
-                sys::APR_BLOCK_READ,
+                mode,
                 wanted,
             )
         };
-        if status == APR_SUCCESS { Ok(()) } else { Err(self.fail(request, status)) }
+        match status {
+            // SAFETY: our own brigade.
+            APR_SUCCESS => Ok(unsafe { !sys::mwrs_brigade_first(self.brigade).is_null() }),
+            libc::EAGAIN if mode == sys::APR_NONBLOCK_READ => Ok(false),
+            _ => Err(self.fail(request, status)),
+        }
     }
 
     fn check(&self) -> Result<(), Fault> {

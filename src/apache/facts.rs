@@ -244,7 +244,7 @@ impl<'r> Request<'r> {
         rule == Some(c"current-uri")
     }
 
-    /// `EnableSendfile On`
+    /// Whether no `EnableSendfile Off` is in force.
     pub(super) fn core_sendfile(&self) -> bool {
         // SAFETY: the core's configuration; the field is as old as httpd 2.4.
         self.core().is_some_and(|core| unsafe { sys::mwrs_core_sendfile(core) != 0 })

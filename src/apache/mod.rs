@@ -5,7 +5,9 @@
 
 #![allow(unsafe_code, reason = "this room is the border to httpd; see SAFETY.md")]
 
+pub(crate) mod account;
 pub(crate) mod body;
+pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod facts;
 pub(crate) mod guard;
@@ -15,6 +17,7 @@ pub(crate) mod log;
 pub(crate) mod number;
 pub(crate) mod optional;
 pub(crate) mod output;
+pub(crate) mod parent;
 pub(crate) mod pool;
 pub(crate) mod process;
 pub(crate) mod regex;
@@ -22,6 +25,7 @@ pub(crate) mod request;
 pub(crate) mod server;
 pub(crate) mod slot;
 pub(crate) mod table;
+pub(crate) mod wait;
 
 pub(crate) use body::Body;
 pub(crate) use command::Command;

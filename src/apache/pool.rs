@@ -95,11 +95,18 @@ impl<'p> Pool<'p> {
 
     /// Keeps `value` in the pool under `key`, for [`Pool::recall`] in later callbacks.
     pub(crate) fn remember<T: 'static>(&self, key: &'static CStr, value: T) {
+        self.keep(key, value);
+    }
+
+    /// As [`Pool::remember`], and gives it back.
+    pub(crate) fn keep<T: 'static>(&self, key: &'static CStr, value: T) -> &'p T {
         let placed = self.place(super::slot::Tagged::new(value));
         // SAFETY: the pool is alive, the key is static, and the value has its own cleanup already.
         unsafe {
             sys::apr_pool_userdata_setn(placed.as_ptr().cast(), key.as_ptr(), None, self.raw());
         }
+        // SAFETY: just placed as this type; it stays as long as the pool and nobody writes it (S1).
+        unsafe { placed.as_ref() }.value()
     }
 
     /// What [`Pool::remember`] kept; `None` if there is nothing or a value of another type.

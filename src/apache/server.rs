@@ -3,10 +3,11 @@
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use super::hook::{self, Wiring};
 use super::slot::Tagged;
-use super::text;
+use super::{Pool, text};
 use crate::sys;
 
 /// A server's record, for as long as the configuration lives.
@@ -35,6 +36,34 @@ impl<'s> Server<'s> {
     pub(crate) fn admin(&self) -> Option<&'s CStr> {
         // SAFETY: configuration text, frozen (S3).
         unsafe { text(self.record().server_admin) }
+    }
+
+    /// The port of `ServerName`, or the one of its first address where that has none; 0 for any.
+    pub(crate) fn port(&self) -> u16 {
+        let record = self.record();
+        if record.port != 0 {
+            return record.port;
+        }
+        // SAFETY: the addresses of a server are frozen with the configuration (S3), or null.
+        unsafe { record.addrs.as_ref() }.map_or(0, |address| address.host_port)
+    }
+
+    /// `Timeout`; `None` for none.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        u64::try_from(self.record().timeout)
+            .ok()
+            .filter(|timeout| *timeout > 0)
+            .map(Duration::from_micros)
+    }
+
+    /// The pool of the process, which lives longer than any configuration.
+    pub(crate) fn process_pool(&self) -> Option<Pool<'static>> {
+        // SAFETY: httpd makes the record before it reads a configuration, and keeps it.
+        let process = unsafe { self.record().process.as_ref() }?;
+        let pool = NonNull::new(process.pool)?;
+        // SAFETY: the pool is destroyed when the process exits, after the last callback of ours; who reads a
+        // configuration, and who starts a child, is the only thread.
+        Some(unsafe { Pool::new(pool) })
     }
 
     /// Whether this is a virtual host.

@@ -18,6 +18,11 @@ impl<T: 'static> Tagged<T> {
         Self { tag: TypeId::of::<T>(), value }
     }
 
+    /// The value.
+    pub(super) fn value(&self) -> &T {
+        &self.value
+    }
+
     /// The value at `pointer`, if one of this type is there.
     ///
     /// # Safety

@@ -28,18 +28,6 @@ where
     }
 }
 
-/// `WSGIEnableSendfile` for a request; `None` where it is not written, and httpd's own `EnableSendfile`
-/// holds.
-pub(crate) fn sendfile<W>(request: &Request<'_>, server: &ServerConfig) -> Option<bool>
-where
-    W: Wiring<Directory = DirectoryConfig>,
-{
-    let directory = request.directory::<W>();
-    directory
-        .and_then(|directory| directory.request.enable_sendfile)
-        .or(server.request.enable_sendfile)
-}
-
 /// The name of the interpreter; empty for the main one.
 pub(crate) fn application_group<'r>(
     request: &Request<'r>,

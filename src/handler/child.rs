@@ -131,6 +131,7 @@ fn facts() -> Facts {
         multithread: process::is_threaded() && threads_per_process != 1,
         multiprocess: process::is_forked() && maximum_processes != 1,
         process_group: String::new(),
+        group: None,
     }
 }
 

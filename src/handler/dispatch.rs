@@ -97,8 +97,7 @@ where
         reloading: effective.script_reloading,
         handler: request.handler().unwrap_or_default().to_bytes(),
     };
-    let sendfile = lookup::sendfile::<W>(request, config);
-    let mut exchange = Embedded::new(request, &effective, &paths, child, sendfile);
+    let mut exchange = Embedded::new(request, &effective, &paths, child);
     let outcome = engine.serve(&call, &mut exchange);
     Ok(match exchange.settled() {
         Some(verdict) => verdict,

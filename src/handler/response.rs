@@ -2,27 +2,38 @@
 
 use std::ffi::CStr;
 
-use engine::wsgi::{Head, SendFault};
+use engine::wsgi::SendFault;
 
 use crate::apache::Request;
 
+/// The first line of a response, and what its headers say about its length.
+pub(crate) struct Line<'h> {
+    /// The status code.
+    pub(crate) status: u16,
+    /// Code and reason.
+    pub(crate) text: &'h CStr,
+    /// `Content-Length`, which is among the headers too.
+    pub(crate) content_length: Option<u64>,
+}
+
 /// Gives the head to httpd. With `error_override`, a status of 400 or more is not sent: httpd's error
 /// document for it is, with the application's headers where that document has room for them.
-pub(crate) fn begin(
+pub(crate) fn begin<'h>(
     request: &Request<'_>,
-    head: &Head,
+    line: &Line<'_>,
+    headers: impl Iterator<Item = (&'h CStr, &'h CStr)>,
     error_override: bool,
 ) -> Result<(), SendFault> {
-    let overridden = error_override && head.status() >= 400;
+    let overridden = error_override && line.status >= 400;
     if !overridden {
         request.leave_ranges();
-        request.set_status(head.status(), head.line());
-        if let Some(length) = head.content_length() {
+        request.set_status(line.status, line.text);
+        if let Some(length) = line.content_length {
             request.set_content_length(length);
         }
     }
     let (usual, always) = (request.response_headers(), request.error_headers());
-    for (name, value) in head.headers() {
+    for (name, value) in headers {
         match kind(name) {
             Kind::ContentType if !overridden => request.set_content_type(value),
             // Length and type of the application's body say nothing about the error document's.
@@ -40,7 +51,7 @@ pub(crate) fn begin(
             }
         }
     }
-    if overridden { Err(SendFault::Overridden(head.status())) } else { Ok(()) }
+    if overridden { Err(SendFault::Overridden(line.status)) } else { Ok(()) }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -85,7 +85,7 @@ int mwrs_running_magic_minor(void)
 /* Bit-fields of core_dir_config */
 int mwrs_core_sendfile(const core_dir_config *core)
 {
-    return core->enable_sendfile == ENABLE_SENDFILE_ON;
+    return core->enable_sendfile != ENABLE_SENDFILE_OFF;
 }
 
 /* AP_CGI_PASS_AUTH_ON */

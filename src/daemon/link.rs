@@ -1,0 +1,188 @@
+//! What a child of httpd knows of the groups of its configuration.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use engine::settings::DaemonProcess;
+use engine::wire::control::Mount;
+use engine::wire::{BuildId, Secret};
+
+use super::plan::Planned;
+use super::reasons::Reasons;
+
+/// One group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupLink {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its fingerprint.
+    pub(crate) id: u64,
+    /// Where it listens.
+    pub(crate) socket: PathBuf,
+    /// The build of this module, which has to be that of the processes.
+    pub(crate) build: BuildId,
+    /// What proves to the processes that this is httpd.
+    pub(crate) secret: Secret,
+    /// The user who has to have made the listener.
+    pub(crate) listener_uid: u32,
+    /// What is written, without secrets; its accessors say what holds.
+    pub(crate) process: DaemonProcess,
+    /// `socket-timeout=`, or httpd's `Timeout`.
+    pub(crate) socket_timeout: Option<Duration>,
+    /// Whether an application without an explicit interpreter runs in the main one.
+    pub(crate) main_interpreter: bool,
+    /// The only user whose scripts are run.
+    pub(crate) script_user: Option<u32>,
+    /// The only group whose scripts are run.
+    pub(crate) script_group: Option<u32>,
+    server: Option<String>,
+    mounts: Vec<Mount>,
+}
+
+impl GroupLink {
+    pub(super) fn new(planned: &Planned, socket: PathBuf, secret: Secret, uid: u32) -> Self {
+        let setup = &planned.plan.setup;
+        Self {
+            name: planned.plan.name.clone(),
+            id: planned.plan.id,
+            socket,
+            build: setup.build,
+            secret,
+            listener_uid: uid,
+            process: planned.process.clone(),
+            socket_timeout: planned.socket_timeout,
+            main_interpreter: planned.main_interpreter,
+            script_user: planned.script_user,
+            script_group: planned.script_group,
+            server: planned.server.clone(),
+            mounts: setup.mounts.clone(),
+        }
+    }
+
+    /// The number of an application that the processes have loaded from the start; `None` for one that
+    /// they have to be told the path of. The path is the one that httpd sees.
+    pub(crate) fn mount(
+        &self,
+        path: &[u8],
+        application_group: &str,
+        callable: &str,
+    ) -> Option<u64> {
+        let path = self.inside(path)?;
+        let found = self.mounts.iter().find(|mount| {
+            mount.path.as_bytes() == path
+                && mount.application_group == application_group
+                && mount.callable == callable
+        });
+        found.map(|mount| mount.id)
+    }
+
+    /// A path as the processes see it; `None` if it is outside their `chroot=`.
+    pub(crate) fn inside<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        let Some(root) = &self.process.chroot else { return Some(path) };
+        let rest = path.strip_prefix(root.trim_end_matches('/').as_bytes())?;
+        rest.starts_with(b"/").then_some(rest)
+    }
+
+    /// Whether requests of a virtual host of this name may use the group.
+    pub(crate) fn is_for(&self, server: &str) -> bool {
+        self.server.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(server))
+    }
+
+    /// Most requests that run at the same time.
+    pub(crate) fn capacity(&self) -> usize {
+        let threads = u64::from(self.process.processes()) * u64::from(self.process.threads());
+        usize::try_from(threads).unwrap_or(usize::MAX)
+    }
+}
+
+/// All groups of a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    pub(super) groups: BTreeMap<String, GroupLink>,
+    pub(super) reasons: Option<Arc<Reasons>>,
+    /// As long as any child holds this, the parent keeps what belongs to the configuration.
+    pub(super) lease: Option<UnixStream>,
+}
+
+/// Set in children only, once.
+static LINKS: OnceLock<Links> = OnceLock::new();
+
+/// A child has started: these are its groups.
+pub(super) fn keep(links: Links) {
+    LINKS.get_or_init(|| links);
+}
+
+/// The group of this name, in a child.
+pub(crate) fn link(group: &str) -> Option<&'static GroupLink> {
+    LINKS.get()?.groups.get(group)
+}
+
+/// Why a process of a group has ended unasked, if one has since then.
+pub(crate) fn ended(group: &str, since: SystemTime) -> Option<String> {
+    let links = LINKS.get()?;
+    links.reasons.as_ref()?.ended(links.groups.get(group)?.id, since)
+}
+
+/// Why no process of a group can be started, if that is so.
+pub(crate) fn down(group: &str) -> Option<String> {
+    let links = LINKS.get()?;
+    links.reasons.as_ref()?.down(links.groups.get(group)?.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(chroot: Option<&str>, server: Option<&str>) -> GroupLink {
+        let mount = Mount {
+            id: 7,
+            path: "/srv/a.wsgi".to_owned(),
+            application_group: "x".to_owned(),
+            callable: "application".to_owned(),
+            preload: true,
+        };
+        GroupLink {
+            name: "blog".to_owned(),
+            id: 1,
+            socket: PathBuf::from("/run/1.sock"),
+            build: [0; 32],
+            secret: Secret::new([0; 32]),
+            listener_uid: 0,
+            process: DaemonProcess {
+                chroot: chroot.map(str::to_owned),
+                processes: Some(2),
+                ..DaemonProcess::default()
+            },
+            socket_timeout: None,
+            main_interpreter: false,
+            script_user: None,
+            script_group: None,
+            server: server.map(str::to_owned),
+            mounts: vec![mount],
+        }
+    }
+
+    #[test]
+    fn a_mount_is_known_by_all_that_is_in_it() {
+        let plain = link(None, None);
+        assert_eq!(plain.mount(b"/srv/a.wsgi", "x", "application"), Some(7));
+        assert_eq!(plain.mount(b"/srv/b.wsgi", "x", "application"), None);
+        assert_eq!(plain.mount(b"/srv/a.wsgi", "", "application"), None);
+        assert_eq!(plain.mount(b"/srv/a.wsgi", "x", "app"), None);
+        let jailed = link(Some("/jail/"), None);
+        assert_eq!(jailed.mount(b"/jail/srv/a.wsgi", "x", "application"), Some(7));
+        assert_eq!(jailed.mount(b"/srv/a.wsgi", "x", "application"), None);
+        assert_eq!(jailed.inside(b"/jailbreak"), None);
+    }
+
+    #[test]
+    fn a_virtual_hosts_group_is_its_own() {
+        assert!(link(None, None).is_for("anything"));
+        let own = link(None, Some("www.example.org"));
+        assert!(own.is_for("WWW.example.org") && !own.is_for("example.org"));
+        assert_eq!(own.capacity(), 30);
+    }
+}

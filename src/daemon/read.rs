@@ -1,0 +1,152 @@
+//! From httpd's configuration to what a plan is made of.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::settings::{ProcessSettings, RequestSettings};
+use engine::wire::BuildId;
+use engine::wire::control;
+
+use super::plan::{Httpd, Input, Name, System, Use, Written};
+use super::python;
+use crate::apache::account::{self, User};
+use crate::apache::command::Place;
+use crate::apache::hook::Wiring;
+use crate::apache::{Server, process};
+use crate::config::attach::{Matcher, Mount, ServerConfig};
+
+/// A configuration, out of httpd's hands.
+pub(crate) struct Configuration {
+    settings: ProcessSettings,
+    servers: Vec<OneServer>,
+}
+
+struct OneServer {
+    name: String,
+    port: u16,
+    request: RequestSettings,
+    /// Those that no server before has.
+    mounts: Vec<Arc<Mount>>,
+    /// Whether the process group is this server's own.
+    own_group: bool,
+}
+
+impl Configuration {
+    /// Reads the configuration that begins with this server.
+    pub(crate) fn read<W: Wiring<Server = ServerConfig>>(main: &Server<'_>) -> Self {
+        let settings =
+            main.config::<W>().map(|config| config.process().settings.clone()).unwrap_or_default();
+        let mut servers: Vec<OneServer> = Vec::new();
+        main.each(|server| {
+            let Some(config) = server.config::<W>() else { return };
+            let known = |mount: &Arc<Mount>| {
+                servers.iter().flat_map(|one| &one.mounts).any(|other| Arc::ptr_eq(mount, other))
+            };
+            let mounts = config.mounts.iter().filter(|mount| !known(mount)).cloned().collect();
+            let inherited = servers
+                .first()
+                .is_some_and(|main| main.request.process_group == config.request.process_group);
+            let name = server.name().unwrap_or_default().to_string_lossy().into_owned();
+            servers.push(OneServer {
+                name,
+                port: server.port(),
+                request: config.request.clone(),
+                mounts,
+                own_group: !inherited,
+            });
+        });
+        Self { settings, servers }
+    }
+
+    /// The settings of the process.
+    pub(crate) fn settings(&self) -> &ProcessSettings {
+        &self.settings
+    }
+
+    /// What a plan is made of.
+    pub(crate) fn input(&self, httpd: Httpd) -> Input<'_> {
+        let mut mounts = Vec::new();
+        let mut uses = Vec::new();
+        for one in &self.servers {
+            let server = Name { name: &one.name, port: one.port };
+            for mount in &one.mounts {
+                let location = match &mount.matcher {
+                    Matcher::Prefix(location) => Some(location.as_str()),
+                    Matcher::Regex(_) => None,
+                };
+                // Arguments of directives are UTF-8, or the directive was refused.
+                let target = mount.target.to_str().unwrap_or_default();
+                let (options, request) = (&mount.options, &one.request);
+                let place = Place::default();
+                mounts.push(Written { location, target, options, request, server, place });
+            }
+            if let Some(group) = one.request.process_group.as_ref().filter(|_| one.own_group) {
+                uses.push(Use { group, server, place: Place::default() });
+            }
+        }
+        Input { settings: &self.settings, mounts, uses, httpd }
+    }
+}
+
+/// What is known of httpd.
+pub(crate) fn httpd(main: &Server<'_>, build: BuildId) -> Httpd {
+    let own = account::own();
+    let root = own.0 == 0;
+    let (user, uid, gid) = if root { account::httpd() } else { (None, own.0, own.1) };
+    let (major, minor, patch) = process::httpd_version();
+    Httpd {
+        build,
+        user,
+        uid,
+        gid,
+        root,
+        timeout: main.timeout(),
+        time_zone: std::env::var("TZ").ok(),
+        server: control::Server {
+            major,
+            minor,
+            patch,
+            description: process::description(),
+            built: process::built(),
+            mpm_name: process::mpm_name(),
+            maximum_processes: process::maximum_processes(),
+            threads_per_process: process::threads_per_process(),
+            multiprocess: false,
+        },
+    }
+}
+
+/// The system that httpd runs on.
+pub(crate) struct ThisSystem;
+
+impl System for ThisSystem {
+    fn user_named(&self, name: &str) -> Option<User> {
+        account::user_named(name)
+    }
+
+    fn user_numbered(&self, uid: u32) -> User {
+        account::user_numbered(uid)
+    }
+
+    fn group_named(&self, name: &str) -> Option<u32> {
+        account::group_named(name)
+    }
+
+    fn groups_of(&self, name: &str, primary: u32) -> Vec<u32> {
+        account::groups_of(name, primary)
+    }
+
+    fn python(&self, home: Option<&str>) -> Result<String, String> {
+        let program = python::program(home.map(Path::new))?;
+        program.into_os_string().into_string().map_err(|_| "its path is not UTF-8".to_owned())
+    }
+
+    fn read(&self, path: &str) -> Result<String, String> {
+        fs::read_to_string(path).map_err(|error| error.to_string())
+    }
+
+    fn is_directory(&self, path: &str) -> bool {
+        Path::new(path).is_dir()
+    }
+}
