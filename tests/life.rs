@@ -257,8 +257,6 @@ both_modes!(thread_without_end_holds_nobody_up_for_ever, |site| {
     );
     let mut server = site.source("/", &code).start();
     server.get("/").expect(200);
-    // httpd asks again after three seconds, and tells; ours is told, too.
-    server.allow_log("still did not exit, sending a SIGTERM");
     server.allow_log("exit functions or threads have not ended");
     server.stop();
     assert!(!server.log().contains("SIGKILL"), "{}", server.log());

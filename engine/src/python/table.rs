@@ -75,7 +75,7 @@ pub struct PyTypeSpec {
     pub slots: *mut PyTypeSlot,
 }
 
-/// `PyInterpreterConfig` (cpython/initconfig.h, 3.12 and 3.13; equal in 3.14).
+/// `PyInterpreterConfig` (cpython/initconfig.h, equal from 3.12 to 3.15).
 #[repr(C)]
 pub struct PyInterpreterConfig {
     /// Share the main interpreter's allocator.

@@ -36,6 +36,9 @@ const fn number(text: &str) -> i32 {
     value
 }
 
+/// The newest Python whose `PyInterpreterConfig` is known to have the layout used here: tried with it.
+const NEWEST_CONFIG: (u8, u8) = (3, 15);
+
 /// How long exit functions and threads may take when a process ends.
 const EXIT_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -244,6 +247,16 @@ impl Engine {
     fn make(&self, name: &str) -> Result<&'static Interpreter, String> {
         let chosen = self.settings.interpreter_for(&self.facts.process_group, name);
         let mut own_gil = chosen.per_interpreter_gil();
+        if own_gil && self.version > NEWEST_CONFIG {
+            process_log(
+                Level::Warning,
+                &format!(
+                    "WSGIPerInterpreterGIL has not been tried with this Python; '{name}' shares the \
+                     GIL"
+                ),
+            );
+            own_gil = false;
+        }
         if own_gil && self.version < (3, 12) {
             process_log(
                 Level::Warning,
