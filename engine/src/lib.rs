@@ -9,3 +9,7 @@ pub mod settings;
 pub mod wire;
 pub mod worker;
 pub mod wsgi;
+
+/// What build this is: equal in the module, the engine's file and the supervisor exactly if they come from the
+/// same sources (`build.rs`).
+pub const BUILD: wire::BuildId = *include_bytes!(concat!(env!("OUT_DIR"), "/build.id"));

@@ -63,6 +63,16 @@ fn every_python_serves() {
 }
 
 #[test]
+fn the_engine_of_another_build_does_not_serve() {
+    let mut plan = Plan::new(1);
+    plan.setup.build[0] ^= 1;
+    let mut daemon = plan.start();
+    assert_eq!(daemon.wait().code(), Some(1));
+    let errors = fs::read_to_string(daemon.plan.path("stderr")).unwrap();
+    assert!(errors.contains("another build than the Apache module"), "{errors}");
+}
+
+#[test]
 fn a_kept_connection_carries_one_request_after_the_other() {
     let daemon = daemon(1);
     let mut client = daemon.connect();

@@ -29,7 +29,7 @@ use tempfile::TempDir;
 /// Longest wait for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-pub(crate) const BUILD: [u8; 32] = [7; 32];
+pub(crate) const BUILD: [u8; 32] = engine::BUILD;
 pub(crate) const SECRET: [u8; 32] = [1; 32];
 
 /// The mount that every daemon has.

@@ -70,6 +70,11 @@ fn serve(home: Home) -> Result<Infallible, String> {
     let listener = born(descriptor::LISTENER, "the listener")?;
     drop(born(descriptor::ENGINE, "the engine")?);
     let (setup, inbound) = receive_setup(&status)?;
+    if setup.build != crate::BUILD {
+        return Err("this file of the engine comes from another build than the Apache module: \
+                    install all files of one build, then stop and start httpd"
+            .to_owned());
+    }
     let threads = usize::try_from(setup.threads).unwrap_or(usize::MAX);
     let failed = |what: &str| {
         let what = what.to_owned();

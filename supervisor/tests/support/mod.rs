@@ -177,7 +177,7 @@ impl Bench {
             setup: Setup {
                 group: name.to_owned(),
                 group_id: id,
-                build: [7; 32],
+                build: engine::BUILD,
                 secret: Secret::new([1; 32]),
                 peer_uid: 0,
                 threads: 5,
