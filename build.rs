@@ -37,6 +37,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_hook_check_config",
     "ap_hook_child_init",
     "ap_hook_handler",
+    "ap_hook_monitor",
     "ap_hook_optional_fn_retrieve",
     "ap_hook_post_config",
     "ap_hook_translate_name",

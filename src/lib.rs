@@ -6,7 +6,6 @@
 
 mod apache;
 mod config;
-#[expect(dead_code, reason = "called once daemon groups can be configured")]
 mod daemon;
 mod handler;
 mod module;

@@ -6,6 +6,7 @@ use crate::apache::hook::{Hooks, Neighbours, Wiring, module_record};
 use crate::apache::{Command, Pool, Server};
 use crate::config::attach::{self, DirectoryConfig, MountIndex, ServerConfig};
 use crate::config::resolve;
+use crate::daemon;
 use crate::handler::{child, dispatch, mapping};
 
 // `<IfModule mod_wsgi.c>` asks for this name, and `<IfModule wsgi_module>` for the symbol.
@@ -41,7 +42,10 @@ impl Wiring for Module {
 
     fn register(hooks: &Hooks<'_>) {
         hooks.check_config::<resolve::Check<Self>>();
+        hooks.check_config::<daemon::Check<Self>>();
         hooks.post_config::<resolve::Announce<Self>>();
+        hooks.post_config::<daemon::Run<Self>>();
+        hooks.monitor::<daemon::Tick>();
         hooks.optional_functions::<resolve::Retrieve>();
         hooks.child_init::<child::Start<Self>>();
         hooks.translate_name::<mapping::Map<Self>>(Neighbours {

@@ -52,9 +52,10 @@ pub(crate) trait ConfigHook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
 
-/// A hook that runs when a child has started, before its threads.
-pub(crate) trait ChildHook {
-    /// Runs once per child; the pool is cleared when the child ends.
+/// A hook of the whole server.
+pub(crate) trait ServerHook {
+    /// When a child has started: once per child, before its threads; the pool is cleared when the child
+    /// ends. As a monitor: in the parent, every few seconds, with the configuration's pool.
     fn run(pool: &Pool<'_>, main: &Server<'_>);
 }
 
@@ -199,9 +200,15 @@ impl Hooks<'_> {
     }
 
     /// A child has started.
-    pub(crate) fn child_init<H: ChildHook>(&self) {
+    pub(crate) fn child_init<H: ServerHook>(&self) {
         // SAFETY: a function of the right type.
         unsafe { sys::ap_hook_child_init(Some(on_child::<H>), ptr::null(), ptr::null(), MIDDLE) };
+    }
+
+    /// The parent looks after its children.
+    pub(crate) fn monitor<H: ServerHook>(&self) {
+        // SAFETY: a function of the right type.
+        unsafe { sys::ap_hook_monitor(Some(on_monitor::<H>), ptr::null(), ptr::null(), MIDDLE) };
     }
 
     /// All modules have registered their optional functions.
@@ -275,14 +282,32 @@ unsafe extern "C" fn on_config<H: ConfigHook>(
     }
 }
 
-unsafe extern "C" fn on_child<H: ChildHook>(
+unsafe extern "C" fn on_child<H: ServerHook>(
     pool: *mut sys::apr_pool_t,
     main: *mut sys::server_rec,
 ) {
+    // SAFETY: the main server of the configuration that this child serves (S3); the child's pool, and the
+    // child has one thread yet.
+    unsafe { on_server::<H>(pool, main) };
+}
+
+unsafe extern "C" fn on_monitor<H: ServerHook>(
+    pool: *mut sys::apr_pool_t,
+    main: *mut sys::server_rec,
+) -> c_int {
+    // SAFETY: the main server and the pool of the parent's configuration; the parent has one thread.
+    unsafe { on_server::<H>(pool, main) };
+    Verdict::Declined.code()
+}
+
+/// # Safety
+///
+/// The pool and the server are alive, and this thread's.
+unsafe fn on_server<H: ServerHook>(pool: *mut sys::apr_pool_t, main: *mut sys::server_rec) {
     guard::fence((), || {
-        // SAFETY: the main server of the configuration that this child serves (S3).
+        // SAFETY: by the caller's promise.
         if let (Some(pool), Some(main)) = (NonNull::new(pool), unsafe { Server::new(main) }) {
-            // SAFETY: the child's pool; the child has one thread yet.
+            // SAFETY: as above.
             H::run(&unsafe { Pool::new(pool) }, &main);
         }
     });

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::python::locate::Located;
 use engine::settings::catalogue::Apply;
+use engine::settings::daemon::Origin;
 use engine::settings::{
-    AliasOptions, Entry, GroupName, InterpreterBlock, Pattern, ProcessSettings, RequestSettings,
-    Scope, ScriptAlias, ServerSettings,
+    AliasOptions, Entry, GroupName, ImportScript, InterpreterBlock, Pattern, ProcessSettings,
+    RequestSettings, Scope, ScriptAlias, ServerSettings,
 };
 
 use crate::apache::command::Place;
@@ -21,8 +22,21 @@ pub(crate) struct ServerConfig {
     pub(crate) request: RequestSettings,
     /// Script aliases in the order they are tried.
     pub(crate) mounts: Vec<Arc<Mount>>,
+    /// The process groups that are named in this server by `WSGIProcessGroup`, in sections as well.
+    pub(crate) uses: Vec<GroupUse>,
+    /// Which of the process's daemon groups are defined in this server.
+    pub(crate) defined: Vec<usize>,
     /// The settings of the process; all servers share them.
     process: Arc<Mutex<Process>>,
+}
+
+/// One `WSGIProcessGroup`.
+#[derive(Clone)]
+pub(crate) struct GroupUse {
+    /// What it names.
+    pub(crate) group: GroupName,
+    /// Where it stands.
+    pub(crate) place: Place,
 }
 
 /// What is kept per directory.
@@ -44,6 +58,8 @@ pub(crate) struct Mount {
     pub(crate) target: CString,
     /// Its options.
     pub(crate) options: AliasOptions,
+    /// Where it stands.
+    pub(crate) place: Place,
 }
 
 /// What a script alias matches.
@@ -80,7 +96,8 @@ impl ServerConfig {
             pool.remember(SHARED, Arc::clone(&process));
             process
         });
-        Self { request: RequestSettings::default(), mounts: Vec::new(), process }
+        let request = RequestSettings::default();
+        Self { request, mounts: Vec::new(), uses: Vec::new(), defined: Vec::new(), process }
     }
 
     /// A virtual host's configuration over the main server's. Its mounts come first: the first that
@@ -89,6 +106,8 @@ impl ServerConfig {
         Self {
             request: RequestSettings::merge(&base.request, &over.request),
             mounts: over.mounts.iter().chain(&base.mounts).map(Arc::clone).collect(),
+            uses: over.uses.clone(),
+            defined: over.defined.clone(),
             process: Arc::clone(&base.process),
         }
     }
@@ -125,8 +144,23 @@ where
             let config = server::<W>(command)?;
             let mut process = config.process();
             set(&mut process.settings, &text).map_err(|fault| fault.to_string())?;
-            if entry.name == HOME {
-                process.home_place = place;
+            match entry.name {
+                HOME => process.home_place = place,
+                IMPORT => {
+                    if let Some(script) = process.settings.import_scripts.last_mut() {
+                        script.origin = origin(place);
+                    }
+                }
+                DAEMON => {
+                    let groups = &mut process.settings.daemon.groups;
+                    if let Some(group) = groups.last_mut() {
+                        group.origin = origin(place);
+                    }
+                    let last = groups.len().saturating_sub(1);
+                    drop(process);
+                    config.defined.push(last);
+                }
+                _ => {}
             }
             Ok(())
         }
@@ -143,9 +177,10 @@ where
         Apply::Server(set) => {
             let mut written = ServerSettings::default();
             set(&mut written, &text).map_err(|fault| fault.to_string())?;
+            let place = command.place();
             let config = server::<W>(command)?;
             for alias in written.aliases {
-                config.mount(alias)?;
+                config.mount(alias, &place)?;
             }
             Ok(())
         }
@@ -156,7 +191,14 @@ where
                 command.server::<W>().map(|config| &mut config.request)
             };
             let settings = settings.ok_or(NO_CONFIG)?;
-            set(settings, &text).map_err(|fault| fault.to_string())
+            set(settings, &text).map_err(|fault| fault.to_string())?;
+            if entry.name == GROUP
+                && let Some(group) = settings.process_group.clone()
+            {
+                let place = command.place();
+                server::<W>(command)?.uses.push(GroupUse { group, place });
+            }
+            Ok(())
         }
         Apply::Section(open) => {
             let mut block = InterpreterBlock::default();
@@ -166,7 +208,16 @@ where
     }
 }
 
+// What is kept of where these stand, for what can only be found out when all has been read.
 const HOME: &str = "WSGIPythonHome";
+const IMPORT: &str = "WSGIImportScript";
+const DAEMON: &str = "WSGIDaemonProcess";
+const GROUP: &str = "WSGIProcessGroup";
+
+fn origin(place: Place) -> Origin {
+    Origin { file: place.file, line: place.line, server: None }
+}
+
 const NO_CONFIG: &str = "httpd gave no place to keep this";
 
 fn server<'c, W>(command: &'c mut Command<'_>) -> Result<&'c mut ServerConfig, String>
@@ -196,17 +247,9 @@ where
 }
 
 impl ServerConfig {
-    fn mount(&mut self, alias: ScriptAlias) -> Result<(), String> {
-        if let Some(group) = &alias.options.process_group
-            && *group != GroupName::Global
-        {
-            return Err(format!(
-                "no daemon process group called '{}' is defined: write process-group=%{{GLOBAL}}, or \
-                 leave it out",
-                written(group)
-            ));
-        }
+    fn mount(&mut self, alias: ScriptAlias, place: &Place) -> Result<(), String> {
         if let Some(script) = alias.import_script() {
+            let script = ImportScript { origin: origin(place.clone()), ..script };
             self.process().settings.import_scripts.push(script);
         }
         let matcher = match alias.pattern {
@@ -214,19 +257,8 @@ impl ServerConfig {
             Pattern::Regex(pattern) => Matcher::Regex(Regex::compile(&pattern)?),
         };
         let target = CString::new(alias.target).map_err(|_| "a NUL in the target")?;
-        self.mounts.push(Arc::new(Mount { matcher, target, options: alias.options }));
+        let (options, place) = (alias.options, place.clone());
+        self.mounts.push(Arc::new(Mount { matcher, target, options, place }));
         Ok(())
-    }
-}
-
-/// A group as the administrator wrote it.
-fn written(group: &GroupName) -> String {
-    match group {
-        GroupName::Global => "%{GLOBAL}".to_owned(),
-        GroupName::Server => "%{SERVER}".to_owned(),
-        GroupName::Resource => "%{RESOURCE}".to_owned(),
-        GroupName::Host => "%{HOST}".to_owned(),
-        GroupName::Env(name) => format!("%{{ENV:{name}}}"),
-        GroupName::Name(name) => name.clone(),
     }
 }

@@ -28,8 +28,9 @@ where
     }
 }
 
-/// The name of the interpreter; empty for the main one.
-pub(crate) fn application_group<'r>(
+/// The name of an interpreter, empty for the main one, or of a process group, empty for httpd's own
+/// processes.
+pub(crate) fn group<'r>(
     request: &Request<'r>,
     group: &'r GroupName,
     script_name: &[u8],

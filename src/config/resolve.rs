@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::python::locate::{self, Located};
+use engine::settings::GroupName;
 use engine::wsgi::{Level, VERSION};
 
 use super::attach::{Process, ServerConfig};
@@ -78,13 +79,21 @@ pub(crate) fn needs_python<W: Wiring<Server = ServerConfig>>(main: &Server<'_>) 
         if process.settings.restrict_embedded() {
             return false;
         }
-        if !process.settings.import_scripts.is_empty() {
+        if process.settings.import_scripts.iter().any(|script| script.process_group.is_empty()) {
             return true;
         }
     }
     let mut mounted = false;
     main.each(|server| {
-        mounted |= server.config::<W>().is_some_and(|config| !config.mounts.is_empty());
+        mounted |= server.config::<W>().is_some_and(|own| {
+            // What a section of the main server says holds for all servers.
+            let mut named = own.uses.iter().chain(&config.uses);
+            let elsewhere = named.any(|named| named.group != GroupName::Global);
+            own.mounts.iter().any(|mount| match &mount.options.process_group {
+                Some(group) => *group == GroupName::Global,
+                None => !elsewhere,
+            })
+        });
     });
     mounted
 }

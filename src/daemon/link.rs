@@ -104,6 +104,7 @@ pub(crate) struct Links {
     pub(super) groups: BTreeMap<String, GroupLink>,
     pub(super) reasons: Option<Arc<Reasons>>,
     /// As long as any child holds this, the parent keeps what belongs to the configuration.
+    #[expect(dead_code, reason = "held, not read")]
     pub(super) lease: Option<UnixStream>,
 }
 
@@ -115,9 +116,9 @@ pub(super) fn keep(links: Links) {
     LINKS.get_or_init(|| links);
 }
 
-/// The group of this name, in a child.
-pub(crate) fn link(group: &str) -> Option<&'static GroupLink> {
-    LINKS.get()?.groups.get(group)
+/// All groups that serve requests, in a child.
+pub(crate) fn all() -> impl Iterator<Item = &'static GroupLink> {
+    LINKS.get().into_iter().flat_map(|links| links.groups.values())
 }
 
 /// Why a process of a group has ended unasked, if one has since then.

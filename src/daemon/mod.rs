@@ -16,37 +16,59 @@ mod reasons;
 mod sockets;
 mod start;
 
-use engine::wire::BuildId;
+use std::marker::PhantomData;
 
 use self::parent::Parent;
 use self::plan::Outcome;
 use self::read::{Configuration, ThisSystem};
-use crate::apache::hook::Wiring;
-use crate::apache::{Pool, Server};
+use crate::apache::hook::{ConfigHook, Refused, ServerHook, Wiring};
+use crate::apache::{Pool, Server, log, process};
 use crate::config::attach::ServerConfig;
 
-/// What is wrong with the configuration of daemon mode, each in one line with file and line. For the test
-/// of a configuration; a start says it by itself.
-pub(crate) fn faults<W: Wiring<Server = ServerConfig>>(main: &Server<'_>) -> Vec<String> {
-    let configuration = Configuration::read::<W>(main);
-    outcome(&configuration, main, [0; 32]).faults
+/// The configuration has been read: a test of it fails by what is wrong with daemon mode, each told in
+/// one line with file and line. A start says it by itself, and the rest of httpd serves.
+pub(crate) struct Check<W>(PhantomData<W>);
+
+impl<W: Wiring<Server = ServerConfig>> ConfigHook for Check<W> {
+    fn run(_pool: &Pool<'_>, main: &Server<'_>) -> Result<(), Refused> {
+        if !process::is_config_test() {
+            return Ok(());
+        }
+        let faults = outcome(&Configuration::read::<W>(main), main).faults;
+        for fault in &faults {
+            log::startup(fault);
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Refused) }
+    }
 }
 
-/// The configuration has been read: has its groups run. Runs in the parent; at the start of httpd twice, of
-/// which the first time only opens what is not to change.
-pub(crate) fn post_config<W: Wiring<Server = ServerConfig>>(
-    pool: &Pool<'_>,
-    main: &Server<'_>,
-    build: BuildId,
-) {
-    let Some(process) = main.process_pool() else { return };
-    let configuration = Configuration::read::<W>(main);
-    let parent = Parent::of(&process);
-    if crate::apache::parent::is_first_pass() {
-        return;
+/// The configuration has been read: has its groups run. At the start of httpd it is read twice, and the
+/// first time only opens what is not to change.
+pub(crate) struct Run<W>(PhantomData<W>);
+
+impl<W: Wiring<Server = ServerConfig>> ConfigHook for Run<W> {
+    fn run(pool: &Pool<'_>, main: &Server<'_>) -> Result<(), Refused> {
+        let Some(process) = main.process_pool() else { return Ok(()) };
+        let configuration = Configuration::read::<W>(main);
+        let parent = Parent::of(&process);
+        if !crate::apache::parent::is_first_pass() {
+            let outcome = outcome(&configuration, main);
+            parent.take_over(&process, pool, configuration.settings(), &outcome);
+        }
+        Ok(())
     }
-    let outcome = outcome(&configuration, main, build);
-    parent.take_over(&process, pool, configuration.settings(), &outcome);
+}
+
+/// Every now and then: ends what nobody needs any more, and starts the supervisor again where that had
+/// to wait.
+pub(crate) struct Tick;
+
+impl ServerHook for Tick {
+    fn run(_pool: &Pool<'_>, main: &Server<'_>) {
+        if let Some(process) = main.process_pool() {
+            Parent::tick(&process);
+        }
+    }
 }
 
 /// A child has started: keeps what it needs to reach its groups, and gives up what is the parent's.
@@ -57,15 +79,6 @@ pub(crate) fn child_init(main: &Server<'_>) {
     }
 }
 
-/// To be called in the parent every now and then: ends what nobody needs any more, and starts the
-/// supervisor again where that had to wait.
-pub(crate) fn tick(main: &Server<'_>) {
-    if let Some(process) = main.process_pool() {
-        Parent::tick(&process);
-    }
-}
-
-fn outcome(configuration: &Configuration, main: &Server<'_>, build: BuildId) -> Outcome {
-    let httpd = read::httpd(main, build);
-    plan::plan(&configuration.input(httpd), &ThisSystem)
+fn outcome(configuration: &Configuration, main: &Server<'_>) -> Outcome {
+    plan::plan(&configuration.input(read::httpd(main, engine::BUILD)), &ThisSystem)
 }

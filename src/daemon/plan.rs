@@ -185,14 +185,16 @@ fn check_names(input: &Input<'_>, known: &BTreeMap<&str, &Definition>, faults: &
         .uses
         .iter()
         .map(|named| ("WSGIProcessGroup", named.group, Some(named.server), &named.place));
-    let scripts: Vec<GroupName> = input
+    let scripts: Vec<(GroupName, Place)> = input
         .settings
         .import_scripts
         .iter()
-        .map(|script| GroupName::parse_value(&script.process_group))
+        .map(|script| {
+            let Origin { file, line, .. } = script.origin.clone();
+            (GroupName::parse_value(&script.process_group), Place { file, line })
+        })
         .collect();
-    let nowhere = Place::default();
-    let scripts = scripts.iter().map(|group| ("WSGIImportScript", group, None, &nowhere));
+    let scripts = scripts.iter().map(|(group, place)| ("WSGIImportScript", group, None, place));
     let mut told = Vec::new();
     for (directive, group, server, written) in mounts.chain(uses).chain(scripts) {
         let Some(name) = group.fixed().filter(|name| !name.is_empty()) else { continue };

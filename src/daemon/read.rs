@@ -11,10 +11,9 @@ use engine::wire::control;
 use super::plan::{Httpd, Input, Name, System, Use, Written};
 use super::python;
 use crate::apache::account::{self, User};
-use crate::apache::command::Place;
 use crate::apache::hook::Wiring;
 use crate::apache::{Server, process};
-use crate::config::attach::{Matcher, Mount, ServerConfig};
+use crate::config::attach::{GroupUse, Matcher, Mount, ServerConfig};
 
 /// A configuration, out of httpd's hands.
 pub(crate) struct Configuration {
@@ -28,14 +27,14 @@ struct OneServer {
     request: RequestSettings,
     /// Those that no server before has.
     mounts: Vec<Arc<Mount>>,
-    /// Whether the process group is this server's own.
-    own_group: bool,
+    /// The process groups that it names.
+    uses: Vec<GroupUse>,
 }
 
 impl Configuration {
     /// Reads the configuration that begins with this server.
     pub(crate) fn read<W: Wiring<Server = ServerConfig>>(main: &Server<'_>) -> Self {
-        let settings =
+        let mut settings =
             main.config::<W>().map(|config| config.process().settings.clone()).unwrap_or_default();
         let mut servers: Vec<OneServer> = Vec::new();
         main.each(|server| {
@@ -44,16 +43,21 @@ impl Configuration {
                 servers.iter().flat_map(|one| &one.mounts).any(|other| Arc::ptr_eq(mount, other))
             };
             let mounts = config.mounts.iter().filter(|mount| !known(mount)).cloned().collect();
-            let inherited = servers
-                .first()
-                .is_some_and(|main| main.request.process_group == config.request.process_group);
             let name = server.name().unwrap_or_default().to_string_lossy().into_owned();
+            if server.is_virtual() {
+                // Known now only: ServerName may stand below WSGIDaemonProcess.
+                for index in &config.defined {
+                    if let Some(group) = settings.daemon.groups.get_mut(*index) {
+                        group.origin.server = Some(name.clone());
+                    }
+                }
+            }
             servers.push(OneServer {
                 name,
                 port: server.port(),
                 request: config.request.clone(),
                 mounts,
-                own_group: !inherited,
+                uses: config.uses.clone(),
             });
         });
         Self { settings, servers }
@@ -78,11 +82,11 @@ impl Configuration {
                 // Arguments of directives are UTF-8, or the directive was refused.
                 let target = mount.target.to_str().unwrap_or_default();
                 let (options, request) = (&mount.options, &one.request);
-                let place = Place::default();
+                let place = mount.place.clone();
                 mounts.push(Written { location, target, options, request, server, place });
             }
-            if let Some(group) = one.request.process_group.as_ref().filter(|_| one.own_group) {
-                uses.push(Use { group, server, place: Place::default() });
+            for GroupUse { group, place } in &one.uses {
+                uses.push(Use { group, server, place: place.clone() });
             }
         }
         Input { settings: &self.settings, mounts, uses, httpd }

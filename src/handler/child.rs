@@ -1,5 +1,6 @@
 //! One child of httpd: its engine, from the start to the end of the process.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -7,13 +8,15 @@ use std::sync::OnceLock;
 use engine::wsgi::{Engine, Facts, Host, Level};
 use once_cell::sync::OnceCell;
 
-use crate::apache::hook::{ChildHook, Wiring};
+use super::groups::{self, Group};
+use crate::apache::hook::{ServerHook, Wiring};
 use crate::apache::number::Digits;
 use crate::apache::pool::Farewell;
 use crate::apache::process::SignalsHeld;
 use crate::apache::{Pool, Server, log, process};
 use crate::config::attach::ServerConfig;
 use crate::config::resolve;
+use crate::daemon;
 
 /// What a child keeps besides its configuration. Set in children only: the parent, whose memory they
 /// start with, never has a Python.
@@ -21,6 +24,8 @@ pub(crate) struct Child {
     engine: OnceCell<Engine>,
     /// Why there is no engine. Python is not started twice in one process.
     fault: OnceLock<String>,
+    /// The daemon process groups by their names.
+    pub(crate) groups: BTreeMap<&'static str, Group>,
     /// `WSGIRestrictEmbedded`
     pub(crate) restricted: bool,
     /// `WSGICaseSensitivity`
@@ -40,14 +45,16 @@ pub(crate) fn this() -> Option<&'static Child> {
 /// has threads and takes traffic, and what is to be loaded beforehand is.
 pub(crate) struct Start<W>(PhantomData<W>);
 
-impl<W: Wiring<Server = ServerConfig>> ChildHook for Start<W> {
+impl<W: Wiring<Server = ServerConfig>> ServerHook for Start<W> {
     fn run(pool: &Pool<'_>, main: &Server<'_>) {
         let Some(config) = main.config::<W>() else { return };
+        daemon::child_init(main);
         let child = CHILD.get_or_init(|| {
             let settings = &config.process().settings;
             Child {
                 engine: OnceCell::new(),
                 fault: OnceLock::new(),
+                groups: groups::groups(),
                 restricted: settings.restrict_embedded(),
                 case_sensitive: settings.case_sensitivity(),
                 pid: Digits::new(std::process::id().into()),

@@ -1,13 +1,22 @@
 //! A request for a script: may it run, and what does its answer mean to httpd?
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use engine::settings::GroupName;
 use engine::settings::request::Effective;
+use engine::wire::message::Target;
 use engine::wsgi::{Call, Level, Outcome};
 
+use super::child::{self, Child};
 use super::embedded::Embedded;
+use super::groups::Group;
 use super::mapping::{self, HANDLER};
-use super::{child, paths::Paths};
+use super::paths::Paths;
+use super::remote::{self, Task};
 use crate::apache::hook::{RequestHook, Wiring};
 use crate::apache::process::SignalsHeld;
 use crate::apache::request::FileKind;
@@ -68,19 +77,28 @@ where
     admit_body(request, &effective)?;
 
     let Some(child) = child::this() else { return refuse(500, "this child has not started") };
+    let paths = Paths::of(request);
+    let case_sensitive = child.case_sensitive;
+    let process_group =
+        lookup::group(request, effective.process_group, &paths.script_name, case_sensitive);
+    if !effective.admits(&process_group) {
+        return refuse(
+            500,
+            format!("WSGIRestrictProcess does not allow process group '{process_group}' here"),
+        );
+    }
+    if !process_group.is_empty() {
+        let group = find_group(child, &process_group, request)?;
+        return remote(request, &effective, &paths, child, group);
+    }
     if child.restricted {
         return refuse(
             500,
             "WSGIRestrictEmbedded is On: no application may run in httpd's own processes",
         );
     }
-    let paths = Paths::of(request);
-    let application_group = lookup::application_group(
-        request,
-        effective.application_group,
-        &paths.script_name,
-        child.case_sensitive,
-    );
+    let application_group =
+        lookup::group(request, effective.application_group, &paths.script_name, case_sensitive);
     let callable = lookup::callable(request, effective.callable);
     let script = request.filename().unwrap_or_default();
 
@@ -106,6 +124,75 @@ where
             Outcome::Refused(status) => Verdict::Status(status),
         },
     })
+}
+
+/// The daemon process group of this name, if the request may use it.
+fn find_group<'c>(
+    child: &'c Child,
+    name: &str,
+    request: &Request<'_>,
+) -> Result<&'c Group, Refusal> {
+    let Some(group) = child.groups.get(name) else {
+        return refuse(
+            500,
+            format!("no daemon process group called '{name}' runs and serves requests"),
+        );
+    };
+    let server = request.server().and_then(|server| server.name()).unwrap_or_default();
+    if !group.link.is_for(&server.to_string_lossy()) {
+        return refuse(
+            500,
+            format!(
+                "daemon process group '{name}' is defined in another virtual host, whose requests \
+                 alone may use it"
+            ),
+        );
+    }
+    Ok(group)
+}
+
+/// Has a daemon process answer.
+fn remote<'r>(
+    request: &mut Request<'r>,
+    effective: &Effective<'r>,
+    paths: &Paths<'r>,
+    child: &Child,
+    group: &Group,
+) -> Result<Verdict, Refusal> {
+    let link = group.link;
+    let script = request.filename().unwrap_or_default().to_bytes();
+    if let Some(reason) = group.forbids(Path::new(OsStr::from_bytes(script))) {
+        return refuse(403, reason);
+    }
+    let application_group = match effective.application_group {
+        // The default: an application that is alone gets the interpreter that every extension knows.
+        GroupName::Resource if link.main_interpreter => Cow::Borrowed(""),
+        named => lookup::group(request, named, &paths.script_name, child.case_sensitive),
+    };
+    let callable = lookup::callable(request, effective.callable);
+    let target = match link.mount(script, &application_group, &callable) {
+        Some(id) => Target::Mount(id),
+        None => match link.inside(script) {
+            Some(path) => {
+                Target::Script { path, application_group: &application_group, callable: &callable }
+            }
+            None => {
+                let shown = String::from_utf8_lossy(script);
+                return refuse(
+                    500,
+                    format!("{shown} is not under the chroot= of process group '{}'", link.name),
+                );
+            }
+        },
+    };
+    let task = Task {
+        effective,
+        paths,
+        target,
+        pid: child.pid.as_bytes(),
+        ignore_activity: effective.ignore_activity,
+    };
+    Ok(remote::answer(request, &task, &group.remote))
 }
 
 /// May this file run?

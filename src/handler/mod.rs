@@ -6,8 +6,8 @@ pub(crate) mod child;
 mod describe;
 pub(crate) mod dispatch;
 mod embedded;
+mod groups;
 pub(crate) mod mapping;
 mod paths;
-#[expect(dead_code, reason = "called once daemon groups can be configured")]
 mod remote;
 mod response;

@@ -9,6 +9,7 @@
 #include "util_filter.h"
 #include "util_script.h"
 #include "ap_mpm.h"
+#include "mpm_common.h"
 #include "ap_regex.h"
 #include "ap_release.h"
 #include "unixd.h"

@@ -67,8 +67,7 @@ pub fn skip(reason: &str) {
 
 /// A behaviour that has to hold however the application is run.
 ///
-/// `both_modes!(name, |site| { ... })` makes one test for each mode: today `name::embedded`. When daemon
-/// mode comes it is one more function here, and every behaviour written with this macro is held to it.
+/// `both_modes!(name, |site| { ... })` makes one test for each mode: `name::embedded`, `name::daemon`.
 macro_rules! both_modes {
     ($name:ident, |$site:ident $(: $kind:ty)?| $body:expr) => {
         mod $name {
@@ -85,6 +84,13 @@ macro_rules! both_modes {
             #[test]
             fn embedded() {
                 behaviour($crate::harness::Site::new(concat!(stringify!($name), "-embedded")));
+            }
+
+            #[test]
+            fn daemon() {
+                behaviour(
+                    $crate::harness::Site::new(concat!(stringify!($name), "-daemon")).daemon(),
+                );
             }
         }
     };

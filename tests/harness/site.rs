@@ -55,6 +55,7 @@ pub struct Site {
     tls: bool,
     http2: bool,
     load: bool,
+    daemon: bool,
     python: Option<Python>,
     environment: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
@@ -84,6 +85,7 @@ impl Site {
             tls: false,
             http2: false,
             load: true,
+            daemon: false,
             python: None,
             environment: Vec::new(),
             files: Vec::new(),
@@ -148,6 +150,17 @@ impl Site {
     pub fn without_module(mut self) -> Self {
         self.load = false;
         self
+    }
+
+    /// Runs applications in a daemon process group, `tests`, where nothing else is said.
+    pub fn daemon(mut self) -> Self {
+        self.daemon = true;
+        self
+    }
+
+    /// Whether applications run in daemon processes.
+    pub fn is_daemon(&self) -> bool {
+        self.daemon
     }
 
     /// Serves the same over TLS on a second port, with a self-signed certificate.
@@ -340,6 +353,13 @@ impl Site {
         }
         if let Some(home) = self.python.as_ref().and_then(|python| python.home.as_ref()) {
             let _ = writeln!(text, "WSGIPythonHome \"{}\"", home.display());
+        }
+        if self.daemon {
+            text += "WSGIDaemonProcess tests threads=8 env=TEST_SCRATCH=@root@/scratch";
+            for (name, value) in &self.environment {
+                let _ = write!(text, " \"env={name}={value}\"");
+            }
+            text += "\nWSGIProcessGroup tests\n";
         }
         // For a comparison with a module that has other defaults.
         text += &env::var("MOD_WSGI_RS_TEST_CONF").unwrap_or_default();

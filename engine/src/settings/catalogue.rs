@@ -4,17 +4,15 @@
 //! checked against. An entry parses and stores; it looks at no file and knows nothing of other
 //! directives.
 
-use super::process::{HashSeed, ImportScript, InterpreterBlock, InterpreterSettings, python_path};
+use super::process::{HashSeed, InterpreterBlock, InterpreterSettings, python_path};
 use super::request::{self, MapHead, PassAuthorization};
 use super::value::{Fault, choice, on_off, one_word, seconds, whole};
 use super::{GroupName, ProcessSettings, RequestSettings, ScriptAlias, ServerSettings};
 
 mod daemon;
 
-pub use daemon::DAEMON_CATALOGUE;
-
 /// One directive.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// Its name as httpd's command table has it; a section's begins with `<`.
     pub name: &'static str,
@@ -96,7 +94,30 @@ impl Entry {
 }
 
 /// Every directive there is, in the order of the reference page.
-pub static CATALOGUE: &[Entry] = &[
+pub static CATALOGUE: &[Entry] = &ALL;
+
+static ALL: [Entry; PARTS[0].len() + PARTS[1].len()] = joined();
+
+const PARTS: [&[Entry]; 2] = [BASIC, daemon::ENTRIES];
+
+/// The parts in their order, as one table.
+const fn joined<const COUNT: usize>() -> [Entry; COUNT] {
+    let mut table = [PARTS[0][0]; COUNT];
+    let (mut part, mut filled) = (0, 0);
+    while part < PARTS.len() {
+        let mut index = 0;
+        while index < PARTS[part].len() {
+            table[filled] = PARTS[part][index];
+            filled += 1;
+            index += 1;
+        }
+        part += 1;
+    }
+    table
+}
+
+/// The directives of both modes.
+const BASIC: &[Entry] = &[
     // What a URL leads to.
     Entry {
         name: "WSGIScriptAlias",
@@ -133,18 +154,6 @@ pub static CATALOGUE: &[Entry] = &[
             Ok(())
         }),
     },
-    Entry {
-        name: "WSGIImportScript",
-        scope: Scope::Server,
-        syntax: "WSGIImportScript file process-group=%{GLOBAL} application-group=group",
-        default: "none",
-        help: "Loads a script when a process starts",
-        apply: Apply::Process(|process, text| {
-            process.import_scripts.push(ImportScript::parse(text)?);
-            Ok(())
-        }),
-    },
-    // Which interpreter runs it.
     Entry {
         name: "WSGIApplicationGroup",
         scope: Scope::ServerDir,

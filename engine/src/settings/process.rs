@@ -1,6 +1,6 @@
 //! Settings of the whole server: one Python, its interpreters, what is loaded at start.
 
-use super::daemon::DaemonSettings;
+use super::daemon::{DaemonSettings, Origin};
 use super::group;
 use super::value::{Fault, Words, one_word};
 
@@ -14,7 +14,7 @@ pub enum HashSeed {
 }
 
 /// `WSGIImportScript`, or a script alias that names both groups: loaded when a process starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportScript {
     /// The file to load.
     pub path: String,
@@ -22,6 +22,8 @@ pub struct ImportScript {
     pub process_group: String,
     /// Interpreter; empty is the main one.
     pub application_group: String,
+    /// Where it is written; set by who reads the file.
+    pub origin: Origin,
 }
 
 /// What can be set for all interpreters, or for some by `<WSGIInterpreterOptions>`.
@@ -275,15 +277,9 @@ impl InterpreterBlock {
 }
 
 impl ImportScript {
-    /// Reads `file process-group=group application-group=group`, where the group must be httpd's
-    /// own processes.
+    /// Reads `file process-group=group application-group=group`. Whether the process group is
+    /// defined is known when all has been read.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        Self::parse_in_any_group(text)?.in_known_group()
-    }
-
-    /// As [`ImportScript::parse`], with any process group. Whether it is defined is known when all
-    /// has been read.
-    pub fn parse_in_any_group(text: &str) -> Result<Self, Fault> {
         let mut words = Words::new(text);
         let path = match words.word() {
             Some(path) if !path.is_empty() => path,
@@ -310,19 +306,8 @@ impl ImportScript {
             path,
             process_group: process_group.ok_or_else(|| missing("process-group"))?,
             application_group: application_group.ok_or_else(|| missing("application-group"))?,
+            origin: Origin::default(),
         })
-    }
-
-    /// Refuses a script for processes that do not exist: nothing would ever load it.
-    pub(super) fn in_known_group(self) -> Result<Self, Fault> {
-        if self.process_group.is_empty() {
-            return Ok(self);
-        }
-        Err(Fault::new(format!(
-            "process group '{}' is not defined: write process-group=%{{GLOBAL}} to load the \
-             script in httpd's own processes",
-            self.process_group
-        )))
     }
 }
 

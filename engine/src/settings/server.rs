@@ -92,6 +92,7 @@ impl ScriptAlias {
             path: self.target.clone(),
             process_group: process_group.to_owned(),
             application_group: application_group.to_owned(),
+            ..ImportScript::default()
         })
     }
 
@@ -111,11 +112,7 @@ impl ScriptAlias {
         while let Some((name, value)) = words.option()? {
             options.set(name, value)?;
         }
-        let alias = Self { pattern, target, options };
-        if let Some(script) = alias.import_script() {
-            script.in_known_group()?;
-        }
-        Ok(alias)
+        Ok(Self { pattern, target, options })
     }
 }
 

@@ -452,6 +452,7 @@ fn import_scripts_that_are_not_mounted() {
         path: path.to_owned(),
         process_group: group.to_owned(),
         application_group: String::new(),
+        ..engine::settings::ImportScript::default()
     };
     world.settings.import_scripts = vec![
         script("/srv/warm.py", "blog"),
@@ -487,6 +488,7 @@ fn names_must_be_known() {
         path: "/a".to_owned(),
         process_group: "other".to_owned(),
         application_group: String::new(),
+        ..engine::settings::ImportScript::default()
     });
     assert!(both.fault().contains("WSGIScriptAlias"));
     both.aliases.clear();

@@ -23,7 +23,7 @@ use engine::wire::message::Target;
 use engine::wire::{BuildId, Secret};
 
 use self::client::HttpClient;
-use self::pool::Pool;
+pub(super) use self::pool::Pool;
 use super::paths::Paths;
 use crate::apache::{Request, Verdict};
 

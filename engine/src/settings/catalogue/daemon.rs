@@ -7,9 +7,8 @@ use crate::settings::process::ImportScript;
 use crate::settings::request::process_groups;
 use crate::settings::value::{choice, on_off, one_word};
 
-/// The directives of daemon mode, not yet in [`super::CATALOGUE`]. `WSGIImportScript` takes the
-/// place of the one there.
-pub static DAEMON_CATALOGUE: &[Entry] = &[
+/// The directives of daemon mode.
+pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         name: "WSGIDaemonProcess",
         scope: Scope::Server,
@@ -51,7 +50,7 @@ pub static DAEMON_CATALOGUE: &[Entry] = &[
         default: "none",
         help: "Loads a script when a process starts",
         apply: Apply::Process(|process, text| {
-            process.import_scripts.push(ImportScript::parse_in_any_group(text)?);
+            process.import_scripts.push(ImportScript::parse(text)?);
             Ok(())
         }),
     },
@@ -104,10 +103,10 @@ pub static DAEMON_CATALOGUE: &[Entry] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{CATALOGUE, ProcessSettings, RequestSettings};
+    use crate::settings::{ProcessSettings, RequestSettings};
 
     fn entry(name: &str) -> &'static Entry {
-        DAEMON_CATALOGUE.iter().find(|entry| entry.name == name).unwrap()
+        ENTRIES.iter().find(|entry| entry.name == name).unwrap()
     }
 
     fn process(lines: &[&str]) -> ProcessSettings {
@@ -224,11 +223,10 @@ mod tests {
 
     #[test]
     fn entries_are_well_formed() {
-        for entry in DAEMON_CATALOGUE {
+        for entry in ENTRIES {
             assert!(entry.syntax.starts_with(entry.name), "{}", entry.name);
             assert!(!entry.help.ends_with('.') && !entry.default.is_empty(), "{}", entry.name);
-            let known = CATALOGUE.iter().any(|other| other.name == entry.name);
-            assert_eq!(known, entry.name == "WSGIImportScript", "{}", entry.name);
+            assert!(Entry::find(entry.name).is_some(), "{}", entry.name);
         }
     }
 }
