@@ -46,12 +46,23 @@ pub(crate) fn startup(text: &str) {
     to_server(APLOG_ERR | sys::APLOG_STARTUP, text);
 }
 
+/// Whether the main server's `LogLevel` lets this level through.
+pub(crate) fn server_wants(level: Level) -> bool {
+    // SAFETY: the server that httpd has set, or null (see `main_server`).
+    unsafe { sys::mwrs_server_logs(hook::module_index(), number(level), main_server()) != 0 }
+}
+
+/// The main server; null means standard error.
+fn main_server() -> *mut sys::server_rec {
+    // SAFETY: httpd sets the pointer before modules run; it changes only while this process reads configuration, in
+    // this thread.
+    unsafe { sys::ap_server_conf }
+}
+
 fn to_server(level: c_int, text: &str) {
     let index = hook::module_index();
-    // SAFETY: httpd sets the pointer before modules run, to a server or to null, which means standard
-    // error; it changes only while this process reads configuration, in this thread.
-    let main = unsafe { sys::ap_server_conf };
-    // SAFETY: as above.
+    let main = main_server();
+    // SAFETY: a server or null.
     if unsafe { sys::mwrs_server_logs(index, level, main) } == 0 {
         return;
     }

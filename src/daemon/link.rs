@@ -144,6 +144,7 @@ mod tests {
             application_group: "x".to_owned(),
             callable: "application".to_owned(),
             preload: true,
+            reloading: true,
         };
         GroupLink {
             name: "blog".to_owned(),

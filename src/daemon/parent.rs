@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use engine::os::random::random;
 use engine::settings::ProcessSettings;
 use engine::wire::Secret;
-use engine::wire::control::GroupPlan;
+use engine::wire::control::{Configure, GroupPlan};
 use engine::wsgi::Level;
 
 use super::link::{GroupLink, Links};
@@ -315,16 +315,18 @@ impl State {
         Supervisor::start(files, board.as_fd(), io::stderr().as_fd(), self.time_zone.as_deref())
     }
 
-    /// Tells the supervisor all configurations that somebody may have.
+    /// Tells a new supervisor all configurations that somebody may have.
     fn tell_all(&mut self) -> Result<(), Trouble> {
-        (0..self.generations.len()).try_for_each(|index| self.tell_one(index))
+        (0..self.generations.len()).try_for_each(|index| self.tell_one(index, false))
     }
 
+    /// Tells the newest. People deploy by a reload of the server, so groups that stay as they are get new processes,
+    /// too.
     fn tell_newest(&mut self) -> Result<(), Trouble> {
-        self.tell_one(self.generations.len().saturating_sub(1))
+        self.tell_one(self.generations.len().saturating_sub(1), true)
     }
 
-    fn tell_one(&mut self, index: usize) -> Result<(), Trouble> {
+    fn tell_one(&mut self, index: usize, reload: bool) -> Result<(), Trouble> {
         let Some(generation) = self.generations.get(index) else { return Ok(()) };
         let Some(running) = &mut self.supervisor else { return Ok(()) };
         let nothing =
@@ -341,7 +343,13 @@ impl State {
             .collect();
         // What httpd's error log is now, whichever way it is written.
         let log = io::stderr();
-        running.supervisor.configure(generation.number, log.as_fd(), &groups)
+        let configure = Configure {
+            generation: generation.number,
+            groups: u32::try_from(groups.len()).unwrap_or(u32::MAX),
+            reload,
+            log_level: log_level(),
+        };
+        running.supervisor.configure(configure, log.as_fd(), &groups)
     }
 
     fn tell(&self, group: u64, news: News, text: &str) {
@@ -385,6 +393,12 @@ impl Generation {
         // Nobody ever writes to it.
         matches!((&self.lease).read(&mut [0]), Ok(0))
     }
+}
+
+/// The least severe level that the main server's log takes.
+fn log_level() -> u8 {
+    let levels = [Level::Debug, Level::Info, Level::Warning, Level::Error];
+    levels.into_iter().find(|level| log::server_wants(*level)).unwrap_or(Level::Critical) as u8
 }
 
 /// Two ends, of which the first sees when all copies of the second are closed.

@@ -244,8 +244,10 @@ fn group(
         build: httpd.build,
         secret: Secret::new([0; 32]),
         peer_uid: httpd.uid,
+        processes: process.processes(),
         threads: process.threads(),
         stack_size: process.stack_size,
+        display_name: process.display_name(),
         locale: process.locale.clone(),
         home: process.home.clone(),
         python: python_plan(input.settings, process),
@@ -281,7 +283,6 @@ fn group(
             address_space: process.virtual_memory_limit(),
         },
         nice: process.cpu_priority,
-        display_name: process.display_name(),
         life,
         setup,
     };
@@ -502,6 +503,7 @@ fn python_plan(settings: &ProcessSettings, process: &DaemonProcess) -> PythonPla
             HashSeed::Fixed(seed) => Some(seed),
         },
         dont_write_bytecode: settings.dont_write_bytecode(),
+        gil: !settings.free_threading(name),
         destroy_interpreter: settings.destroy_interpreter(),
         case_sensitivity: settings.case_sensitivity(),
         // These two of the top level are for httpd's own processes.

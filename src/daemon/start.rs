@@ -128,16 +128,15 @@ impl Supervisor {
         self.pid
     }
 
-    /// Tells it a configuration, and waits until it has it. The second is whether it can be talked to
-    /// still.
+    /// Tells it a configuration with these groups, and waits until it has it.
     pub(crate) fn configure(
         &mut self,
-        generation: u64,
+        configure: Configure,
         log: BorrowedFd<'_>,
         groups: &[Listening<'_>],
     ) -> Result<(), Trouble> {
-        let count = u32::try_from(groups.len()).unwrap_or(u32::MAX);
-        self.say(&FromParent::Configure(Configure { generation, groups: count }), Some(log))?;
+        let generation = configure.generation;
+        self.say(&FromParent::Configure(configure), Some(log))?;
         for (plan, listener) in groups {
             self.say(&FromParent::Group(Box::new((*plan).clone())), Some(*listener))?;
         }
@@ -310,6 +309,10 @@ mod tests {
         })
     }
 
+    fn configure(generation: u64) -> Configure {
+        Configure { generation, groups: 0, reload: false, log_level: 2 }
+    }
+
     #[test]
     fn a_configuration_is_taken_or_refused() {
         let log = File::open("/dev/null").unwrap();
@@ -325,9 +328,9 @@ mod tests {
             _ => vec![],
         };
         let heard = with(answer, |supervisor| {
-            assert_eq!(supervisor.configure(1, log.as_fd(), &[]), Ok(()));
+            assert_eq!(supervisor.configure(configure(1), log.as_fd(), &[]), Ok(()));
             assert_eq!(
-                supervisor.configure(2, log.as_fd(), &[]),
+                supervisor.configure(configure(2), log.as_fd(), &[]),
                 Err(Trouble::Refused("no".to_owned()))
             );
             assert_eq!(supervisor.retire(1), Ok(()));
@@ -353,7 +356,10 @@ mod tests {
         let mut supervisor =
             Supervisor { pid: 0, control: ours, inbound: Inbound::new(to_parent, 0) };
         drop(theirs);
-        assert!(matches!(supervisor.configure(1, log.as_fd(), &[]), Err(Trouble::Lost(_))));
+        assert!(matches!(
+            supervisor.configure(configure(1), log.as_fd(), &[]),
+            Err(Trouble::Lost(_))
+        ));
         // And is not waited for.
         supervisor.stop();
     }

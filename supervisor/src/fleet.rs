@@ -117,12 +117,13 @@ impl Fleet {
         self.workers.insert(id, worker);
     }
 
-    /// The group is in a new configuration, and its processes are replaced: people deploy by a
-    /// reload.
+    /// The group is in a new configuration, or the same is told again. With `reload` its processes are
+    /// replaced.
     pub(crate) fn renew(
         &mut self,
         plan: GroupPlan,
         recipe: Recipe,
+        reload: bool,
         now: Time,
         estate: &mut Estate<'_>,
     ) {
@@ -132,7 +133,9 @@ impl Fleet {
         if !self.waits {
             self.step(Some(Event::Resize(self.plan.processes)), now, estate);
         }
-        self.step(Some(Event::Reload), now, estate);
+        if reload {
+            self.step(Some(Event::Reload), now, estate);
+        }
     }
 
     /// Whether its processes are scripts that run by themselves.
@@ -396,7 +399,7 @@ impl Fleet {
 /// The scripts whose change means new code, as this program sees them.
 fn watched(plan: &GroupPlan) -> Vec<PathBuf> {
     let root = plan.chroot.as_deref().unwrap_or("/");
-    let mounts = plan.setup.mounts.iter().filter(|mount| mount.preload);
+    let mounts = plan.setup.mounts.iter().filter(|mount| mount.preload && mount.reloading);
     mounts.map(|mount| Path::new(root).join(mount.path.trim_start_matches('/'))).collect()
 }
 

@@ -36,26 +36,28 @@ impl Level {
 /// The log, and what waits to be written to it.
 pub(crate) struct Log {
     file: File,
+    /// The least severe that is written.
+    level: Level,
     waiting: Vec<u8>,
     dropped: u64,
 }
 
 impl Log {
-    /// A log in this descriptor, a file or a pipe.
+    /// A log in this descriptor, a file or a pipe; warnings are written until more is asked for.
     pub(crate) fn new(descriptor: OwnedFd) -> Self {
-        Self { file: descriptor.into(), waiting: Vec::new(), dropped: 0 }
+        Self { file: descriptor.into(), level: Level::WARNING, waiting: Vec::new(), dropped: 0 }
     }
 
-    /// Goes on in another descriptor.
-    pub(crate) fn reopen(&mut self, descriptor: OwnedFd) {
+    /// Goes on in another descriptor, with this level.
+    pub(crate) fn reopen(&mut self, descriptor: OwnedFd, level: Level) {
         self.flush();
         self.file = descriptor.into();
+        self.level = level;
     }
 
-    /// Writes lines about a process, or of it. What httpd leaves out without `LogLevel info` is
-    /// left out.
+    /// Writes lines about a process, or of it, as far as `LogLevel` wants them.
     pub(crate) fn write(&mut self, level: Level, pid: u32, text: &str) {
-        if level >= Level::INFO {
+        if level > self.level {
             return;
         }
         let lines = lines(&os::local_time(SystemTime::now()), level, pid, text);

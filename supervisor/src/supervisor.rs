@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
-use engine::wire::control::{FromParent, GroupPlan, ToParent, from_parent};
+use engine::wire::control::{Configure, FromParent, GroupPlan, ToParent, from_parent};
 
 use crate::Time;
 use crate::board::{self, Board, RecordId, SIZE};
@@ -106,7 +106,8 @@ struct Supervisor<'m> {
 type Key = (u64, u64);
 
 struct Arriving {
-    generation: u64,
+    configure: Configure,
+    /// Groups that are still to come.
     left: u32,
     log: OwnedFd,
     groups: Vec<(GroupPlan, OwnedFd)>,
@@ -273,8 +274,8 @@ impl Supervisor<'_> {
     fn obey(&mut self, message: FromParent, descriptor: Option<OwnedFd>, now: Time) {
         match (message, descriptor) {
             (FromParent::Configure(configure), Some(log)) => {
-                let (generation, left) = (configure.generation, configure.groups);
-                self.arriving = Some(Arriving { generation, left, log, groups: Vec::new() });
+                let left = configure.groups;
+                self.arriving = Some(Arriving { configure, left, log, groups: Vec::new() });
             }
             (FromParent::Group(plan), Some(listener)) => {
                 if let Some(arriving) = self.arriving.as_mut() {
@@ -290,7 +291,7 @@ impl Supervisor<'_> {
             (FromParent::Configure(_) | FromParent::Group(_), None) => {}
         }
         if let Some(arrived) = self.arriving.take_if(|arriving| arriving.left == 0) {
-            let generation = arrived.generation;
+            let generation = arrived.configure.generation;
             let answer = match self.configure(arrived, now) {
                 Ok(()) => ToParent::Configured(generation),
                 Err(reason) => ToParent::Refused { generation, reason },
@@ -304,6 +305,7 @@ impl Supervisor<'_> {
         if self.estate.stopping {
             return Err("the server is about to stop".to_owned());
         }
+        let Configure { generation, reload, log_level, .. } = arrived.configure;
         let mut groups = Vec::new();
         for (plan, listener) in arrived.groups {
             let recipe = spawn::recipe(&plan, self.bootstrap)?;
@@ -313,11 +315,12 @@ impl Supervisor<'_> {
             groups.push((plan, recipe, File::from(listener)));
         }
         let log = raise(arrived.log);
-        self.estate.log.reopen(log.map_err(|error| format!("the log cannot be kept: {error}"))?);
+        let log = log.map_err(|error| format!("the log cannot be kept: {error}"))?;
+        self.estate.log.reopen(log, Level(log_level));
         os::become_output(&self.estate.log);
 
         let first = self.newest.is_none();
-        self.newest = self.newest.max(Some(arrived.generation));
+        self.newest = self.newest.max(Some(generation));
         // A service does not start before the one of its name that it follows is gone.
         let names: Vec<String> =
             self.fleets.values().map(|fleet| fleet.name().to_owned()).collect();
@@ -326,7 +329,7 @@ impl Supervisor<'_> {
             let fleet = match self.fleets.entry(key) {
                 Entry::Occupied(occupied) => {
                     let fleet = occupied.into_mut();
-                    fleet.renew(plan, recipe, now, &mut self.estate);
+                    fleet.renew(plan, recipe, reload, now, &mut self.estate);
                     fleet
                 }
                 Entry::Vacant(vacant) => {
@@ -334,7 +337,7 @@ impl Supervisor<'_> {
                     vacant.insert(Fleet::new(plan, recipe, listener.into(), waits))
                 }
             };
-            fleet.generations().insert(arrived.generation);
+            fleet.generations().insert(generation);
             for (worker, serves) in self.strays.claim(id) {
                 fleet.adopt(worker, serves, now);
             }

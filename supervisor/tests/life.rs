@@ -343,6 +343,45 @@ fn a_changed_script_means_new_processes_if_it_imports() {
 }
 
 #[test]
+fn a_script_that_is_not_to_be_reloaded_is_not_looked_at() {
+    let mut bench = Bench::new();
+    let scripts = ["first", "second"].map(|name| bench.folder.path().join(name));
+    let (door, other) = (bench.door("one"), bench.door("two"));
+    let [mut quiet, mut watched] = [bench.plan("quiet", 1), bench.plan("watched", 2)];
+    for (plan, script) in [&mut quiet, &mut watched].into_iter().zip(&scripts) {
+        fs::write(script, "").unwrap();
+        plan.setup.mounts.push(mount(script));
+    }
+    quiet.setup.mounts[0].reloading = false;
+    bench.serve(1, &[(&quiet, &door), (&watched, &other)]);
+    let (first, second) = (door.pid(), other.pid());
+    for script in &scripts {
+        let time = SystemTime::now() + Duration::from_secs(3600);
+        File::open(script).unwrap().set_modified(time).unwrap();
+    }
+    // Both are looked at in the same moment.
+    other.other_than(second);
+    assert_eq!(door.pid(), first);
+    bench.stop();
+}
+
+#[test]
+fn the_log_has_what_log_level_lets_through() {
+    let mut bench = Bench::new();
+    let door = bench.door("socket");
+    let plan = bench.plan("site", 1);
+    bench.serve(1, &[(&plan, &door)]);
+    let old = door.pid();
+    door.ask("want");
+    let next = door.other_than(old);
+    bench.log_level = 3;
+    bench.serve(2, &[(&plan, &door)]);
+    let line = bench.expect_log(&["the server was reloaded"]);
+    assert!(line.contains("[wsgi:info]") && line.contains(&format!("[pid {next}]")), "{line}");
+    bench.stop();
+}
+
+#[test]
 fn code_that_never_imported_answers_all_the_same() {
     let mut bench = Bench::new();
     let broken = bench.folder.path().join("broken");
@@ -455,6 +494,9 @@ fn a_reload_replaces_and_a_changed_group_lives_as_long_as_its_children() {
     let first = door.pid();
     bench.serve(2, &[(&plan, &door)]);
     let second = door.other_than(first);
+    // Told once more, as to a new supervisor: nothing changes.
+    let told = bench.configure_with(2, false, &[(&plan, &door)]);
+    assert_eq!(told, ToParent::Configured(2));
 
     let changed = bench.plan("site", 2);
     bench.serve(3, &[(&changed, &other)]);

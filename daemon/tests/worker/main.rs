@@ -73,6 +73,18 @@ fn the_engine_of_another_build_does_not_serve() {
 }
 
 #[test]
+fn a_process_has_the_name_it_is_given() {
+    let mut plan = Plan::new(1);
+    plan.setup.display_name = Some("(wsgi:shop)".to_owned());
+    let daemon = plan.serve();
+    let arguments = fs::read(format!("/proc/{}/cmdline", daemon.child.id())).unwrap();
+    assert!(arguments.starts_with(b"(wsgi:shop)\0\0"), "{arguments:?}");
+    // Python itself has read its arguments before.
+    let facts = daemon.get("/python").text();
+    assert!(facts.starts_with("('/usr/bin/python3', "), "{facts}");
+}
+
+#[test]
 fn a_kept_connection_carries_one_request_after_the_other() {
     let daemon = daemon(1);
     let mut client = daemon.connect();

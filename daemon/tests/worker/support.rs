@@ -92,8 +92,10 @@ impl Plan {
             secret: Secret::new(SECRET),
             // SAFETY: no precondition.
             peer_uid: unsafe { libc::getuid() },
+            processes: 3,
             threads,
             stack_size: None,
+            display_name: None,
             locale: None,
             home: None,
             python: PythonPlan {
@@ -114,6 +116,7 @@ impl Plan {
                 application_group: String::new(),
                 callable: "application".to_owned(),
                 preload: true,
+                reloading: true,
             }],
             import_scripts: Vec::new(),
             server: Server { multiprocess: true, ..Server::default() },

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::bytes::{self, Reader};
 use super::frame::{self, Carries, Fault, Frame, Rule};
-use super::message::{MAX_LEVEL, pieces, some_or};
+use super::message::{pieces, some_or};
 
 use plain::Plain;
 pub use plan::{
@@ -24,6 +24,9 @@ pub const MAX_PLAN: usize = 1024 * 1024;
 
 /// Most bytes of a text from a daemon process (a log record, the traceback of a failed import).
 pub const MAX_TEXT: usize = frame::MAX_STREAM;
+
+/// The least severe level of a record: for debugging.
+pub use super::message::MAX_LEVEL;
 
 /// Most groups of one configuration.
 pub const MAX_GROUPS: u32 = 4_096;
@@ -244,6 +247,9 @@ impl FromParent {
                 let configure = Configure::take(&mut reader)?;
                 if configure.groups > MAX_GROUPS {
                     return Err(Fault::TooMany);
+                }
+                if configure.log_level > MAX_LEVEL {
+                    return Err(Fault::Value("a log level is none"));
                 }
                 Self::Configure(configure)
             }

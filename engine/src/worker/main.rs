@@ -99,6 +99,11 @@ fn serve(home: Home) -> Result<Infallible, String> {
     {
         status.log(Level::Warning, &format!("locale={locale} is not known to this system"));
     }
+    if let Some(title) = &setup.display_name
+        && let Err(error) = own::set_title(title)
+    {
+        status.log(Level::Warning, &format!("display-name= has no effect: {error}"));
+    }
     let mounts = setup::mounts(&setup);
     let shared: &'static Shared =
         Box::leak(Box::new(Shared::new(setup, mounts, status, pool, main)));

@@ -85,7 +85,7 @@ pub(super) fn facts(setup: &Setup) -> Facts {
         multiprocess: server.multiprocess,
         process_group: setup.group.clone(),
         group: Some(GroupFacts {
-            processes: 1,
+            processes: i32::try_from(setup.processes).unwrap_or(i32::MAX),
             threads: i32::try_from(setup.threads).unwrap_or(i32::MAX),
             run_once: setup.threads == 1 && setup.life.maximum_requests == Some(1),
         }),

@@ -184,7 +184,6 @@ pub(crate) fn plan() -> GroupPlan {
         ],
         limits: Limits { cpu_seconds: Some(1), data: Some(2), address_space: Some(3) },
         nice: Some(-5),
-        display_name: Some("(wsgi:blog)".into()),
         life: life.clone(),
         setup: Setup {
             group: "blog".into(),
@@ -192,8 +191,10 @@ pub(crate) fn plan() -> GroupPlan {
             build: [1; 32],
             secret: Secret::new([0xab; 32]),
             peer_uid: 33,
+            processes: 2,
             threads: 15,
             stack_size: Some(1 << 20),
+            display_name: Some("(wsgi:blog)".into()),
             locale: Some("de_DE.UTF-8".into()),
             home: Some("/srv".into()),
             python: PythonPlan {
@@ -204,6 +205,7 @@ pub(crate) fn plan() -> GroupPlan {
                 warnings: vec!["error".into()],
                 hash_seed: Some(42),
                 dont_write_bytecode: true,
+                gil: true,
                 destroy_interpreter: true,
                 case_sensitivity: true,
                 interpreter: interpreter.clone(),
@@ -227,6 +229,7 @@ pub(crate) fn plan() -> GroupPlan {
                 application_group: String::new(),
                 callable: "application".into(),
                 preload: true,
+                reloading: true,
             }],
             import_scripts: vec![script(""), script("other")],
             server: Server {
@@ -248,7 +251,7 @@ fn control() -> Vec<Stream> {
     let mut streams = Vec::new();
     let mut bytes = Vec::new();
     let parent = [
-        FromParent::Configure(Configure { generation: 3, groups: 1 }),
+        FromParent::Configure(Configure { generation: 3, groups: 1, reload: true, log_level: 4 }),
         FromParent::Group(Box::new(plan())),
         FromParent::RetireGeneration(2),
         FromParent::Stop { graceful: true },

@@ -530,8 +530,13 @@ fn hostile_answers_and_reports_are_refused() {
         let bytes = raw(kind as u8, 0, 0, &payload);
         assert_eq!(fault(Side::FromDaemon, &bytes).is_none(), good, "{kind:?} {payload:?}");
     }
-    let groups = [1_u64.to_le_bytes().to_vec(), u32::MAX.to_le_bytes().to_vec()].concat();
-    assert_eq!(fault(Side::Parent, &raw(1, 0, 0, &groups)), Some(Fault::TooMany));
+    // What a configuration is, then how many groups, whether they are replaced, and the level of the log.
+    let configure = |groups: u32, level: u8| {
+        let payload = [&1_u64.to_le_bytes()[..], &groups.to_le_bytes(), &[0, level]].concat();
+        fault(Side::Parent, &raw(1, 0, 0, &payload))
+    };
+    assert_eq!(configure(u32::MAX, 4), Some(Fault::TooMany));
+    assert_eq!(configure(1, 5), Some(Fault::Value("a log level is none")));
 }
 
 #[test]

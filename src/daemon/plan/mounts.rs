@@ -70,6 +70,7 @@ pub(super) fn mounts(
                 application_group,
                 callable: callable.to_owned(),
                 preload: true,
+                reloading: written.reloading(),
             });
         }
     }
@@ -126,6 +127,12 @@ impl Written<'_> {
             }
             GroupName::Host | GroupName::Env(_) => None,
         }
+    }
+
+    /// Whether a change of the script is looked for. (A directory section may say otherwise for requests; processes are
+    /// replaced by this alone.)
+    fn reloading(&self) -> bool {
+        RequestSettings::resolve(None, self.request).script_reloading
     }
 
     /// The name of the application, where no request is needed to know.

@@ -320,7 +320,7 @@ fn limits_and_life() {
     let limits = Limits { cpu_seconds: Some(60), data: Some(1000), address_space: Some(2000) };
     assert_eq!(plan.limits, limits);
     assert_eq!((plan.nice, plan.umask), (Some(5), Some(0o27)));
-    assert_eq!(plan.display_name.as_deref(), Some("(wsgi:blog)"));
+    assert_eq!(plan.setup.display_name.as_deref(), Some("(wsgi:blog)"));
     assert_eq!(plan.life.maximum_requests, Some(9));
     assert_eq!(plan.life.resident, Some(900));
     assert_eq!(plan.life.reload_wait, Some(Duration::from_secs(2)));

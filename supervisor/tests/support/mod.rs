@@ -35,6 +35,8 @@ pub(crate) struct Bench {
     board: File,
     engine: File,
     log: File,
+    /// What the next configuration says of it.
+    pub(crate) log_level: u8,
     lines: Receiver<String>,
     control: Option<OwnedFd>,
     decoder: Decoder,
@@ -81,6 +83,7 @@ impl Bench {
             engine: File::open(engine).unwrap(),
             folder,
             log: OwnedFd::from(writer).into(),
+            log_level: 2,
             lines,
             control: None,
             decoder: Decoder::new(to_parent),
@@ -172,7 +175,6 @@ impl Bench {
             env: Vec::new(),
             limits: Limits::default(),
             nice: None,
-            display_name: None,
             life: life.clone(),
             setup: Setup {
                 group: name.to_owned(),
@@ -180,8 +182,10 @@ impl Bench {
                 build: engine::BUILD,
                 secret: Secret::new([1; 32]),
                 peer_uid: 0,
+                processes: 1,
                 threads: 5,
                 stack_size: None,
+                display_name: None,
                 locale: None,
                 home: None,
                 python: PythonPlan::default(),
@@ -203,15 +207,26 @@ impl Bench {
         socket::send(control.as_fd(), &[&frame], &descriptors, Wait::Yes).unwrap();
     }
 
-    /// Tells a configuration and gives the answer.
+    /// Tells a configuration and gives the answer. Groups that run already are replaced, as by a reload of httpd.
     pub(crate) fn configure(
         &mut self,
         generation: u64,
         groups: &[(&GroupPlan, &Door)],
     ) -> ToParent {
+        self.configure_with(generation, true, groups)
+    }
+
+    /// As [`Bench::configure`], with a say in whether groups that run already are replaced.
+    pub(crate) fn configure_with(
+        &mut self,
+        generation: u64,
+        reload: bool,
+        groups: &[(&GroupPlan, &Door)],
+    ) -> ToParent {
         let count = u32::try_from(groups.len()).unwrap();
         let log = self.log.try_clone().unwrap();
-        self.tell(&FromParent::Configure(Configure { generation, groups: count }), Some(&log));
+        let configure = Configure { generation, groups: count, reload, log_level: self.log_level };
+        self.tell(&FromParent::Configure(configure), Some(&log));
         for (plan, door) in groups {
             let plan = FromParent::Group(Box::new((*plan).clone()));
             self.tell(&plan, Some(&door.listener));
@@ -374,6 +389,7 @@ pub(crate) fn mount(path: &Path) -> Mount {
         application_group: String::new(),
         callable: "application".to_owned(),
         preload: true,
+        reloading: true,
     }
 }
 

@@ -36,8 +36,6 @@ plain! {
         pub limits: Limits,
         /// `cpu-priority=`
         pub nice: Option<i32>,
-        /// `display-name=`, with its patterns replaced.
-        pub display_name: Option<String>,
         /// When processes are ended and replaced.
         pub life: Life,
         /// What each process is told.
@@ -113,10 +111,14 @@ plain! {
         pub secret: Secret,
         /// The user httpd's children run as: connections of others are closed.
         pub peer_uid: u32,
+        /// `processes=`
+        pub processes: u32,
         /// `threads=`; 0 runs the import scripts and nothing else.
         pub threads: u32,
         /// `stack-size=`
         pub stack_size: Option<u64>,
+        /// `display-name=`, with its patterns replaced.
+        pub display_name: Option<String>,
         /// `locale=`
         pub locale: Option<String>,
         /// `home=`: first on `sys.path`.
@@ -163,6 +165,8 @@ plain! {
         pub callable: String,
         /// Whether it is loaded before the process takes requests.
         pub preload: bool,
+        /// `WSGIScriptReloading`: new processes are started when its file changes.
+        pub reloading: bool,
     }
 
     /// A script that is loaded when a process starts.
@@ -191,6 +195,8 @@ plain! {
         pub hash_seed: Option<u32>,
         /// `WSGIDontWriteBytecode`
         pub dont_write_bytecode: bool,
+        /// Whether a build that can do without a GIL runs with one: unless `WSGIFreeThreading` says otherwise.
+        pub gil: bool,
         /// `WSGIDestroyInterpreter`
         pub destroy_interpreter: bool,
         /// `WSGICaseSensitivity`
@@ -261,6 +267,11 @@ plain! {
         pub generation: u64,
         /// How many GROUP frames follow.
         pub groups: u32,
+        /// Whether groups that run already are replaced all the same, as by `apachectl graceful`;
+        /// else they are only told again.
+        pub reload: bool,
+        /// The least severe level that is written to the log, up to [`MAX_LEVEL`](super::MAX_LEVEL).
+        pub log_level: u8,
     }
 
     /// A daemon process can serve.
