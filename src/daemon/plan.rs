@@ -246,6 +246,7 @@ fn group(
         peer_uid: httpd.uid,
         processes: process.processes(),
         threads: process.threads(),
+        alone: false,
         stack_size: process.stack_size,
         display_name: process.display_name(),
         locale: process.locale.clone(),

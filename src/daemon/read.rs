@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::ptr;
 use std::sync::Arc;
 
 use engine::settings::{ProcessSettings, RequestSettings};
@@ -37,14 +38,17 @@ impl Configuration {
         let mut settings =
             main.config::<W>().map(|config| config.process().settings.clone()).unwrap_or_default();
         let mut servers: Vec<OneServer> = Vec::new();
+        let of_main = main.config::<W>();
         main.each(|server| {
             let Some(config) = server.config::<W>() else { return };
+            // A virtual host without directives of ours has the main server's configuration itself.
+            let own = !server.is_virtual() || !of_main.is_some_and(|main| ptr::eq(main, config));
             let known = |mount: &Arc<Mount>| {
                 servers.iter().flat_map(|one| &one.mounts).any(|other| Arc::ptr_eq(mount, other))
             };
             let mounts = config.mounts.iter().filter(|mount| !known(mount)).cloned().collect();
             let name = server.name().unwrap_or_default().to_string_lossy().into_owned();
-            if server.is_virtual() {
+            if server.is_virtual() && own {
                 // Known now only: ServerName may stand below WSGIDaemonProcess.
                 for index in &config.defined {
                     if let Some(group) = settings.daemon.groups.get_mut(*index) {
@@ -57,7 +61,7 @@ impl Configuration {
                 port: server.port(),
                 request: config.request.clone(),
                 mounts,
-                uses: config.uses.clone(),
+                uses: if own { config.uses.clone() } else { Vec::new() },
             });
         });
         Self { settings, servers }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::wire::control::{FromDaemon, GroupPlan, Reason, ToDaemon};
+use engine::wire::control::{FromDaemon, GroupPlan, Reason, Setup, ToDaemon};
 
 use crate::Time;
 use crate::board::{Board, Standing};
@@ -367,7 +367,9 @@ impl Fleet {
             listener: self.listener.as_fd(),
             engine: estate.engine.as_fd(),
         };
-        match Worker::start(&self.recipe, &self.plan.setup, &gifts, &estate.board) {
+        let alone = self.machine.counts().0 == 0;
+        let setup = Setup { alone, ..self.plan.setup.clone() };
+        match Worker::start(&self.recipe, &setup, &gifts, &estate.board) {
             Ok(worker) => {
                 self.workers.insert(id, worker);
                 None
@@ -414,6 +416,7 @@ fn why(reason: Reason) -> Why {
         Reason::Deadlock => Why::Deadlock,
         Reason::Inactivity => Why::Inactive,
         Reason::Reload => Why::Reload,
+        Reason::StartupTimeout => Why::Startup,
         Reason::Stop | Reason::Signal | Reason::Application | Reason::ScriptEnded => Why::OwnAccord,
     }
 }
@@ -427,6 +430,7 @@ fn reason(why: Why, stopping: bool) -> Reason {
         Why::MaximumRequests => Reason::MaximumRequests,
         Why::ScriptChanged => Reason::ScriptChanged,
         Why::OwnAccord => Reason::Application,
+        Why::Startup => Reason::StartupTimeout,
         Why::Memory => Reason::Memory,
         Why::Cpu => Reason::CpuTime,
         Why::RequestTimeout => Reason::RequestTimeout,

@@ -35,10 +35,15 @@ impl Record {
             let (module, level) = level.split_once(':')?;
             let (thread, rest) = bracketed(rest)?;
             let thread = thread.strip_prefix("pid ")?;
-            let (request, rest) = bracketed(rest)?;
-            let request = request.strip_prefix("req ")?;
-            let (_client, rest) = bracketed(rest)?;
-            let (_os_error, rest) = bracketed(rest)?;
+            // The supervisor knows of no requests, and has nothing else to say in brackets.
+            let (request, rest) = match bracketed(rest) {
+                Some((request, rest)) if request.starts_with("req ") => {
+                    let (_client, rest) = bracketed(rest)?;
+                    let (_os_error, rest) = bracketed(rest)?;
+                    (request.strip_prefix("req ")?, rest)
+                }
+                _ => ("-", rest),
+            };
             Some(Self {
                 module: module.to_owned(),
                 level: level.to_owned(),
@@ -86,6 +91,7 @@ impl Record {
             text.starts_with("Exception ignored in")
                 || text.contains("exception raised")
                 || text.contains("exception at the end")
+                || text.contains("could not import; ")
         };
         let linking = text.starts_with("Traceback (most recent call last)")
             || text.starts_with("During handling of the above")

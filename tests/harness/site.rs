@@ -56,6 +56,7 @@ pub struct Site {
     http2: bool,
     load: bool,
     daemon: bool,
+    group: String,
     python: Option<Python>,
     environment: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
@@ -86,6 +87,7 @@ impl Site {
             http2: false,
             load: true,
             daemon: false,
+            group: String::new(),
             python: None,
             environment: Vec::new(),
             files: Vec::new(),
@@ -155,6 +157,13 @@ impl Site {
     /// Runs applications in a daemon process group, `tests`, where nothing else is said.
     pub fn daemon(mut self) -> Self {
         self.daemon = true;
+        self
+    }
+
+    /// Options of that group; without meaning in embedded mode.
+    pub fn group(mut self, options: &str) -> Self {
+        self.group.push(' ');
+        self.group += options;
         self
     }
 
@@ -357,8 +366,9 @@ impl Site {
         if self.daemon {
             text += "WSGIDaemonProcess tests threads=8 env=TEST_SCRATCH=@root@/scratch";
             for (name, value) in &self.environment {
-                let _ = write!(text, " \"env={name}={value}\"");
+                let _ = write!(text, " env=\"{name}={value}\"");
             }
+            text += &self.group;
             text += "\nWSGIProcessGroup tests\n";
         }
         // For a comparison with a module that has other defaults.
@@ -485,7 +495,19 @@ impl Server {
 
     /// The processes that serve.
     pub fn children(&self) -> Vec<u32> {
-        children_of(self.pid())
+        let mut children = children_of(self.pid());
+        children.retain(|pid| !is_supervisor(*pid));
+        children
+    }
+
+    /// The supervisor of the daemon processes.
+    pub fn supervisor(&self) -> Option<u32> {
+        children_of(self.pid()).into_iter().find(|pid| is_supervisor(*pid))
+    }
+
+    /// The daemon processes, of all groups.
+    pub fn daemons(&self) -> Vec<u32> {
+        self.supervisor().map(children_of).unwrap_or_default()
     }
 
     /// `httpd -k graceful`, until the new configuration is in force.
@@ -631,6 +653,12 @@ pub fn children_of(pid: u32) -> Vec<u32> {
         .collect();
     found.sort_unstable();
     found
+}
+
+fn is_supervisor(pid: u32) -> bool {
+    // The kernel keeps 15 bytes of a name.
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .is_ok_and(|name| name.trim_end() == "mod_wsgi_superv")
 }
 
 fn parent_of(pid: u32) -> Option<u32> {

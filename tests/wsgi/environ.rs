@@ -7,6 +7,10 @@ fn text(value: &str) -> String {
     format!("str:'{value}'")
 }
 
+fn boolean(value: bool) -> &'static str {
+    if value { "bool:True" } else { "bool:False" }
+}
+
 #[track_caller]
 fn number(reply: &Reply, key: &str) -> f64 {
     let value = reply.value(key);
@@ -90,7 +94,9 @@ both_modes!(cgi_variables_are_complete, |site| {
 });
 
 both_modes!(wsgi_and_module_keys_are_complete, |site| {
-    let server = site.mount("/app", "environ.py", "").start();
+    let daemon = site.is_daemon();
+    // The only application of a group would get the main interpreter.
+    let server = site.mount("/app", "environ.py", "").mount("/other", "environ.py", "").start();
     let reply = server.get("/app/x").expect(200);
     let port = server.port().to_string();
     same(
@@ -100,7 +106,7 @@ both_modes!(wsgi_and_module_keys_are_complete, |site| {
             ("wsgi.url_scheme", "str:'http'"),
             ("wsgi.input_terminated", "bool:True"),
             ("wsgi.multithread", "bool:True"),
-            ("wsgi.multiprocess", "bool:True"),
+            ("wsgi.multiprocess", boolean(!daemon)),
             ("wsgi.run_once", "bool:False"),
             ("mod_wsgi.application_group", &text(&format!("localhost:{port}|/app"))),
             ("mod_wsgi.callable_object", "str:'application'"),
@@ -344,10 +350,13 @@ both_modes!(internal_redirect_renames_variables, |site| {
 });
 
 both_modes!(prefork_has_one_thread, |site| {
+    let daemon = site.is_daemon();
     let server = site.app("environ.py").mpm(Mpm::Prefork).start();
     let reply = server.get("/").expect(200);
-    assert_eq!(reply.value("wsgi.multithread"), "bool:False");
-    assert_eq!(reply.value("wsgi.multiprocess"), "bool:True");
+    // A group has the threads and processes that it was given.
+    let (threads, processes) = if daemon { (true, false) } else { (false, true) };
+    assert_eq!(reply.value("wsgi.multithread"), boolean(threads));
+    assert_eq!(reply.value("wsgi.multiprocess"), boolean(processes));
 });
 
 both_modes!(worker_has_threads, |site| {

@@ -171,6 +171,7 @@ both_modes!(other_transfer_codings_are_refused, |site| {
 
 both_modes!(body_is_read_as_it_comes, |site| {
     let server = site
+        .group("request-buffering=0")
         .source(
             "/",
             r#"
@@ -320,6 +321,7 @@ def application(environ, start_response):
 
 both_modes!(client_that_goes_away_is_an_os_error, |site| {
     let server = site
+        .group("request-buffering=0")
         .source(
             "/",
             r#"

@@ -82,7 +82,8 @@ both_modes!(usual_ports_are_left_out_of_the_name, |site| {
 
 both_modes!(case_of_names_can_be_ignored, |site| {
     let conf = "WSGICaseSensitivity Off";
-    let server = site.source("/App", GROUP).conf(conf).start();
+    // The only application of a daemon group would get the main interpreter.
+    let server = site.source("/App", GROUP).source("/other", GROUP).conf(conf).start();
     let group = server.get("/App").expect(200).value("group");
     assert_eq!(group, format!("localhost:{}|/app", server.port()));
 });

@@ -22,7 +22,9 @@ both_modes!(python_path_comes_first, |site| {
         // Read as site-packages are.
         .file("two/more.pth", "@nothing-here\n../three\n")
         .file("three/test_module_c.py", "place = 'three'\n")
+        // What stands at the top level is for httpd's own processes.
         .conf("WSGIPythonPath @root@/one:@root@/two")
+        .group("python-path=@root@/one:@root@/two")
         .start();
     for (module, place) in [
         ("test_module_a", "one"),
@@ -104,7 +106,8 @@ both_modes!(bytecode_is_written_unless_refused, |site| {
 });
 
 both_modes!(switch_interval_is_set, |site| {
-    let server = site.app("evaluate.py").conf("WSGISwitchInterval 0.0625").start();
+    let site = site.conf("WSGISwitchInterval 0.0625").group("switch-interval=0.0625");
+    let server = site.app("evaluate.py").start();
     assert_eq!(ask(&server, "__import__('sys').getswitchinterval()"), "0.0625");
 });
 

@@ -94,6 +94,7 @@ impl Plan {
             peer_uid: unsafe { libc::getuid() },
             processes: 3,
             threads,
+            alone: false,
             stack_size: None,
             display_name: None,
             locale: None,

@@ -54,6 +54,8 @@ pub(super) struct Clock {
     beat: Instant,
     /// Whether inactivity was reported, and not ended since.
     inactive: bool,
+    /// Whether it was reported that scripts take too long to load.
+    overdue: bool,
 }
 
 /// The process takes no more requests.
@@ -76,6 +78,7 @@ impl Clock {
             told: Stats::default(),
             beat: Instant::now(),
             inactive: false,
+            overdue: false,
         }
     }
 
@@ -371,6 +374,19 @@ impl Clock {
             shared.status.wish(Reason::Inactivity);
         }
         self.inactive = idle;
+        // Before that the supervisor sees to it.
+        if shared.setup.alone
+            && !self.overdue
+            && !shared.asked.loaded.load(Ordering::SeqCst)
+            && shared.setup.life.startup.is_some_and(|most| shared.age() >= most)
+        {
+            self.overdue = true;
+            shared.status.log(
+                Level::Error,
+                "scripts were not loaded within startup-timeout; another process tries it",
+            );
+            shared.status.wish(Reason::StartupTimeout);
+        }
     }
 
     /// Hears the supervisor.

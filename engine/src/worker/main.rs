@@ -158,14 +158,25 @@ fn run(
     if let Err(words) = engine.wake_by(nudge_end.as_fd()) {
         shared.status.log(Level::Warning, &format!("signal handlers will be slow: {words}"));
     }
-    let faults = if setup.threads == 0 { Vec::new() } else { import(shared, engine) };
-    if faults.is_empty() {
+    let ready = || {
         let (major, minor) = engine.version();
         let free_threaded = engine.free_threaded();
         shared.status.tell(&FromDaemon::Ready(Ready { major, minor, free_threaded }));
+    };
+    if setup.threads == 0 {
+        ready();
+    } else if setup.alone {
+        ready();
+        for fault in import(shared, engine) {
+            shared.status.log(Level::Error, &fault);
+        }
     } else {
-        shared.status.tell(&FromDaemon::ImportFailed(faults.join("\n")));
+        match import(shared, engine) {
+            faults if faults.is_empty() => ready(),
+            faults => drop(shared.status.tell(&FromDaemon::ImportFailed(faults.join("\n")))),
+        }
     }
+    shared.asked.loaded.store(true, Ordering::SeqCst);
     let round = if setup.life.deadlock.is_some() { WATCHED_ROUND } else { ROUND };
     let mut exits = false;
     while !exits && !shared.asked.end.load(Ordering::SeqCst) {

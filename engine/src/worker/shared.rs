@@ -48,6 +48,8 @@ struct Change {
 pub(super) struct Asked {
     /// Requests are taken from now on.
     pub(super) accept: AtomicBool,
+    /// Scripts that were to be loaded before requests are, or have failed to.
+    pub(super) loaded: AtomicBool,
     /// The main thread shall end the process.
     pub(super) end: AtomicBool,
     /// The clock shall see to the end.
@@ -93,6 +95,11 @@ impl Shared {
     /// Milliseconds since the start, from 1.
     fn ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// How long there has been anything.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Takes note that a request does something.

@@ -193,6 +193,7 @@ pub(crate) fn plan() -> GroupPlan {
             peer_uid: 33,
             processes: 2,
             threads: 15,
+            alone: true,
             stack_size: Some(1 << 20),
             display_name: Some("(wsgi:blog)".into()),
             locale: Some("de_DE.UTF-8".into()),

@@ -27,6 +27,8 @@ pub enum Why {
     ScriptChanged,
     /// It left, or asked to, for a reason of its own.
     OwnAccord,
+    /// It did not load its scripts within `startup-timeout`, and serves meanwhile.
+    Startup,
     /// It has used its memory.
     Memory,
     /// It has used its CPU time.
@@ -50,6 +52,7 @@ impl fmt::Display for Why {
             Self::Reload => "the server was reloaded",
             Self::ScriptChanged => "its script changed",
             Self::OwnAccord => "it asked to",
+            Self::Startup => "it did not load its scripts within startup-timeout",
             Self::Memory => "it reached its memory limit",
             Self::Cpu => "it reached cpu-time-limit",
             Self::RequestTimeout => "a request ran longer than request-timeout",

@@ -184,6 +184,7 @@ impl Bench {
                 peer_uid: 0,
                 processes: 1,
                 threads: 5,
+                alone: false,
                 stack_size: None,
                 display_name: None,
                 locale: None,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::settings::{AliasOptions, Pattern};
+use crate::settings::{AliasOptions, ImportScript, Pattern};
 
 /// Everything a directive can change.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -115,6 +115,9 @@ plain! {
         pub processes: u32,
         /// `threads=`; 0 runs the import scripts and nothing else.
         pub threads: u32,
+        /// Whether no other process serves the group: it is READY before it has loaded anything, so that a
+        /// script that hangs keeps nobody waiting but those who want it.
+        pub alone: bool,
         /// `stack-size=`
         pub stack_size: Option<u64>,
         /// `display-name=`, with its patterns replaced.
@@ -341,5 +344,7 @@ plain_choice! {
         Application = 12,
         /// The service script of a group without threads returned.
         ScriptEnded = 13,
+        /// Scripts were not loaded within `startup-timeout=`, in a process that serves meanwhile.
+        StartupTimeout = 14,
     }
 }
