@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
+use engine::os::news::News;
 use engine::settings::DaemonProcess;
 use engine::wire::control::Mount;
 use engine::wire::{BuildId, Secret};
 
 use super::plan::Planned;
-use super::reasons::Reasons;
 
 /// One group.
 #[derive(Clone, Debug)]
@@ -102,11 +103,14 @@ impl GroupLink {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     pub(super) groups: BTreeMap<String, GroupLink>,
-    pub(super) reasons: Option<Arc<Reasons>>,
+    pub(super) news: Option<Arc<News>>,
     /// As long as any child holds this, the parent keeps what belongs to the configuration.
     #[expect(dead_code, reason = "held, not read")]
     pub(super) lease: Option<UnixStream>,
 }
+
+/// How long a request whose connection broke waits to be told why.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Set in children only, once.
 static LINKS: OnceLock<Links> = OnceLock::new();
@@ -121,20 +125,37 @@ pub(crate) fn all() -> impl Iterator<Item = &'static GroupLink> {
     LINKS.get().into_iter().flat_map(|links| links.groups.values())
 }
 
-/// Why a process of a group has ended unasked, if one has since then.
+/// Why a process of a group has ended, if one has since then that was not meant to. Waits a moment for the news: a
+/// connection breaks before its process has ended, and the supervisor sees it after that.
 pub(crate) fn ended(group: &str, since: SystemTime) -> Option<String> {
     let links = LINKS.get()?;
-    links.reasons.as_ref()?.ended(links.groups.get(group)?.id, since)
+    heard(links.news.as_ref()?, links.groups.get(group)?.id, since)
+}
+
+fn heard(news: &News, group: u64, since: SystemTime) -> Option<String> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let reason = news.ended(group, since);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if reason.is_some() || left.is_zero() {
+            return reason;
+        }
+        thread::sleep(pause.min(left));
+        pause *= 2;
+    }
 }
 
 /// Why no process of a group can be started, if that is so.
 pub(crate) fn down(group: &str) -> Option<String> {
     let links = LINKS.get()?;
-    links.reasons.as_ref()?.down(links.groups.get(group)?.id)
+    links.news.as_ref()?.down(links.groups.get(group)?.id)
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::os::news::{self, Kind, Teller};
+
     use super::*;
 
     fn link(chroot: Option<&str>, server: Option<&str>) -> GroupLink {
@@ -178,6 +199,19 @@ mod tests {
         assert_eq!(jailed.mount(b"/jail/srv/a.wsgi", "x", "application"), Some(7));
         assert_eq!(jailed.mount(b"/srv/a.wsgi", "x", "application"), None);
         assert_eq!(jailed.inside(b"/jailbreak"), None);
+    }
+
+    #[test]
+    fn news_may_come_a_little_later() {
+        let file = news::new().unwrap();
+        let (teller, news) = (Teller::open(&file).unwrap(), News::open(&file).unwrap());
+        let since = SystemTime::now();
+        assert_eq!(heard(&news, 7, since), None);
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| heard(&news, 7, since));
+            teller.tell(7, Kind::Ended, "process 9 exited");
+            assert_eq!(asked.join().unwrap().as_deref(), Some("process 9 exited"));
+        });
     }
 
     #[test]

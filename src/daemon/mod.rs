@@ -2,7 +2,7 @@
 //! supervisor that keeps their processes. And what its children are left with.
 //!
 //! `plan` says what shall run, `sockets` where it listens, `start` speaks with the supervisor, `parent`
-//! keeps all of it from one configuration to the next. `link` and `reasons` are for children.
+//! keeps all of it from one configuration to the next. `link` is for children.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,6 @@ mod parent;
 mod plan;
 mod python;
 mod read;
-mod reasons;
 mod sockets;
 mod start;
 

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use engine::os::memory::memory_file;
+use engine::os::news::{self, News, Teller};
 use engine::os::random::random;
 use engine::settings::ProcessSettings;
 use engine::wire::Secret;
@@ -18,9 +20,8 @@ use engine::wsgi::Level;
 use super::link::{GroupLink, Links};
 use super::pace::Pace;
 use super::plan::{Outcome, Planned};
-use super::reasons::{ALL, News, Reasons};
 use super::sockets::{Access, Listener, Room};
-use super::start::{self, Files, Listening, Supervisor, Trouble};
+use super::start::{Files, Listening, Supervisor, Trouble};
 use crate::apache::parent::{self, Bereaved};
 use crate::apache::{Pool, account, log};
 
@@ -35,8 +36,7 @@ pub(super) struct Parent {
 
 struct State {
     files: Result<Files, String>,
-    board: Option<File>,
-    reasons: Option<Arc<Reasons>>,
+    memory: Option<Memory>,
     supervisor: Option<Running>,
     pace: Pace,
     /// When the supervisor is started again.
@@ -51,6 +51,17 @@ struct State {
     links: Links,
     rooms: Vec<Room>,
     time_zone: Option<String>,
+}
+
+/// Memory that outlives supervisors and configurations.
+struct Memory {
+    /// What processes there are.
+    board: File,
+    /// Why processes have ended: written by the supervisor, and by this process where there is none.
+    news: File,
+    teller: Teller,
+    /// The same for children, who can only read it.
+    told: Arc<News>,
 }
 
 struct Running {
@@ -151,13 +162,14 @@ impl Parent {
         });
         match started {
             Ok(()) => {
-                state.tell(ALL, News::Up, "");
                 let told = state.tell_all();
                 self.judge(state, told);
             }
             Err(fault) => {
                 log::server(Level::Critical, &fault);
-                state.tell(ALL, News::Down, &fault);
+                if let Some(memory) = &state.memory {
+                    memory.teller.tell(news::ALL, news::Kind::Down, &fault);
+                }
                 state.due = Some(Instant::now() + state.pace.wait(Duration::ZERO));
             }
         }
@@ -225,8 +237,7 @@ impl State {
     fn new(files: Result<Files, String>) -> Self {
         Self {
             files,
-            board: None,
-            reasons: None,
+            memory: None,
             supervisor: None,
             pace: Pace::default(),
             due: None,
@@ -249,14 +260,14 @@ impl State {
             Some(room) => room.admit(access)?,
             None => self.rooms.push(Room::open(prefix, access)?),
         }
-        if self.reasons.is_none() {
-            let made =
-                Reasons::new().map_err(|error| format!("no memory can be shared: {error}"))?;
-            self.reasons = Some(Arc::new(made));
-        }
+        let memory = match self.memory.take() {
+            Some(memory) => memory,
+            None => Memory::new().map_err(|error| format!("no memory can be shared: {error}"))?,
+        };
+        let news = Some(Arc::clone(&memory.told));
+        self.memory = Some(memory);
         let (ours, theirs) = lease().map_err(|error| format!("no socket can be made: {error}"))?;
-        let reasons = self.reasons.clone();
-        let mut links = Links { reasons, lease: Some(theirs), ..Links::default() };
+        let mut links = Links { news, lease: Some(theirs), ..Links::default() };
         let mut ids = Vec::new();
         for planned in &outcome.groups {
             match self.group(prefix, planned, access.root) {
@@ -308,11 +319,9 @@ impl State {
 
     fn start(&mut self) -> Result<Supervisor, String> {
         let files = self.files.as_ref().map_err(String::clone)?;
-        if self.board.is_none() {
-            self.board = Some(start::board()?);
-        }
-        let Some(board) = &self.board else { return Err("no board".to_owned()) };
-        Supervisor::start(files, board.as_fd(), io::stderr().as_fd(), self.time_zone.as_deref())
+        let Some(memory) = &self.memory else { return Err("no memory is shared".to_owned()) };
+        let memory = [memory.board.as_fd(), memory.news.as_fd()];
+        Supervisor::start(files, memory, io::stderr().as_fd(), self.time_zone.as_deref())
     }
 
     /// Tells a new supervisor all configurations that somebody may have.
@@ -352,12 +361,6 @@ impl State {
         running.supervisor.configure(configure, log.as_fd(), &groups)
     }
 
-    fn tell(&self, group: u64, news: News, text: &str) {
-        if let Some(reasons) = &self.reasons {
-            reasons.tell(group, news, text);
-        }
-    }
-
     /// Lets go of configurations that no child has any more, except for the newest, which children are
     /// still to be started with; and of what belongs to them alone.
     fn clear(&mut self) {
@@ -385,6 +388,14 @@ impl State {
             index += 1;
             index - 1 == last || used(room)
         });
+    }
+}
+
+impl Memory {
+    fn new() -> io::Result<Self> {
+        let (board, news) = (memory_file(c"mod_wsgi_rs board")?, news::new()?);
+        let (teller, told) = (Teller::open(&news)?, Arc::new(News::open(&news)?));
+        Ok(Self { board, news, teller, told })
     }
 }
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use engine::os::inbound::{Arrival, Inbound};
-use engine::os::memory::memory_file;
 use engine::os::program::{self, Call, Program, open_trusted};
 use engine::os::socket::{self, SendFault, Wait};
 use engine::wire::control::{Configure, FromParent, GroupPlan, ToParent, to_parent};
@@ -81,11 +80,6 @@ fn find<T>(
     ))
 }
 
-/// Memory that outlives supervisors: what processes there are.
-pub(crate) fn board() -> Result<File, String> {
-    memory_file(c"mod_wsgi_rs board").map_err(|error| format!("no memory can be shared: {error}"))
-}
-
 /// A supervisor that was started.
 pub(crate) struct Supervisor {
     pid: u32,
@@ -97,10 +91,10 @@ pub(crate) struct Supervisor {
 pub(crate) type Listening<'a> = (&'a GroupPlan, BorrowedFd<'a>);
 
 impl Supervisor {
-    /// Starts one.
+    /// Starts one, with the memory that it shares: the board, and the news.
     pub(crate) fn start(
         files: &Files,
-        board: BorrowedFd<'_>,
+        [board, news]: [BorrowedFd<'_>; 2],
         log: BorrowedFd<'_>,
         time_zone: Option<&str>,
     ) -> Result<Self, String> {
@@ -111,7 +105,15 @@ impl Supervisor {
         let call = Call {
             arguments: &[c"mod_wsgi_supervisor"],
             environment: zone.as_slice(),
-            descriptors: &[nothing.as_fd(), log, log, theirs.as_fd(), board, files.engine.as_fd()],
+            descriptors: &[
+                nothing.as_fd(),
+                log,
+                log,
+                theirs.as_fd(),
+                board,
+                files.engine.as_fd(),
+                news,
+            ],
         };
         let pid = files.supervisor.start(&call).map_err(fault)?;
         socket::set_send_timeout(ours.as_fd(), Some(PATIENCE)).map_err(fault)?;

@@ -25,8 +25,8 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a board.
-pub const SIZE: usize = WORDS * size_of::<u64>();
+/// 64-bit words of a board.
+pub const WORDS: usize = HEADER + RECORDS * RECORD;
 
 /// Processes that fit on a board; more run as well, but a new supervisor would not know them.
 pub const RECORDS: usize = 4096;
@@ -34,7 +34,6 @@ pub const RECORDS: usize = 4096;
 const HEADER: usize = 16;
 const RECORD: usize = 16;
 const COPY: usize = 6;
-const WORDS: usize = HEADER + RECORDS * RECORD;
 
 /// Changes with the layout.
 const MAGIC: u64 = u64::from_le_bytes(*b"mwsgi\0\0\x01");

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::os::news::{Kind, Teller};
 use engine::wire::control::{FromDaemon, GroupPlan, Reason, Setup, ToDaemon};
 
 use crate::Time;
@@ -23,6 +24,9 @@ const NAP: Time = 100;
 /// How long a process may live without its status socket before it is replaced for it.
 const SILENCE: Time = 1_000;
 
+/// Failures in a row after which requests are not left to wait for the next try.
+const HOPELESS: u32 = 3;
+
 /// Frames of one process that are looked at before the others have their turn.
 const TURN: usize = 64;
 
@@ -32,6 +36,7 @@ pub(crate) struct Estate<'m> {
     pub(crate) nothing: OwnedFd,
     pub(crate) engine: OwnedFd,
     pub(crate) board: Board<'m>,
+    pub(crate) news: Teller,
     pub(crate) stopping: bool,
 }
 
@@ -48,6 +53,11 @@ pub(crate) struct Fleet {
     silent: Vec<(MemberId, Time)>,
     shrunk: bool,
     waits: bool,
+    /// Why a process has ended or could not be started, until that is told.
+    fault: Option<String>,
+    /// Whether httpd's children have been told that no process can be started; `None`: a former supervisor may
+    /// have told them.
+    down: Option<bool>,
     /// Configurations that have this group and whose httpd children may still be there.
     generations: BTreeSet<u64>,
 }
@@ -71,6 +81,8 @@ impl Fleet {
             silent: Vec::new(),
             shrunk: false,
             waits,
+            fault: None,
+            down: None,
             generations: BTreeSet::new(),
         }
     }
@@ -182,6 +194,25 @@ impl Fleet {
             events =
                 actions.into_iter().filter_map(|action| self.act(action, now, estate)).collect();
         }
+        self.tell(estate);
+    }
+
+    /// Tells httpd's children whether it makes sense to wait for a process.
+    fn tell(&mut self, estate: &Estate<'_>) {
+        let (serving, ..) = self.machine.counts();
+        if serving > 0 {
+            if self.down != Some(false) {
+                estate.news.tell(self.plan.id, Kind::Up, "");
+            }
+            self.down = Some(false);
+        } else if self.machine.failures() >= HOPELESS
+            && let Some(fault) = self.fault.take()
+        {
+            // Told again with every failure, as there is no room for everything that is ever told.
+            let text = format!("no process can be started: the last one, {fault}");
+            estate.news.tell(self.plan.id, Kind::Down, &text);
+            self.down = Some(true);
+        }
     }
 
     /// Looks at what nobody tells: whether scripts have changed, and how much memory processes use.
@@ -266,6 +297,7 @@ impl Fleet {
         for event in events {
             self.step(Some(event), now, estate);
         }
+        self.tell(estate);
     }
 
     fn mourn(
@@ -279,6 +311,12 @@ impl Fleet {
         let obituary = death::describe(exit, worker.failure(), cause);
         let level = if obituary.fault { Level::ERROR } else { Level::INFO };
         let text = format!("{} {}", self.title(worker.pid()), obituary.text);
+        // First: requests wait for this.
+        if obituary.fault {
+            let fault = format!("process {} {}", worker.pid(), obituary.text);
+            estate.news.tell(self.plan.id, Kind::Ended, &fault);
+            self.fault = Some(fault);
+        }
         estate.log.write(level, worker.pid(), &text);
         worker.forget(&estate.board);
         self.silent.retain(|(silent, _)| *silent != id);
@@ -379,6 +417,7 @@ impl Fleet {
                 let text =
                     format!("a daemon process of group '{name}' could not be started: {error}");
                 estate.log.write(Level::ERROR, std::process::id(), &text);
+                self.fault = Some(format!("which could not be made: {error}"));
                 Some(Event::Gone(id))
             }
         }

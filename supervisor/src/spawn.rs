@@ -11,6 +11,9 @@ use crate::os::Recipe;
 
 /// Makes what the kernel needs of a plan, or says why the plan is none.
 pub(crate) fn recipe(plan: &GroupPlan, bootstrap: &str) -> Result<Recipe, String> {
+    if plan.setup.build != engine::BUILD {
+        return Err(fault(plan, "the supervisor comes from another build than the Apache module"));
+    }
     if !plan.python.starts_with('/') {
         return Err(fault(plan, "the path of its Python is not absolute"));
     }

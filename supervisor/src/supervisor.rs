@@ -8,15 +8,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
+use engine::os::memory::Memory;
+use engine::os::news::{ALL, Kind, Teller};
 use engine::wire::control::{Configure, FromParent, GroupPlan, ToParent, from_parent};
 
 use crate::Time;
-use crate::board::{self, Board, RecordId, SIZE};
+use crate::board::{self, Board, RecordId, WORDS};
 use crate::fleet::{Estate, Fleet};
 use crate::group::{Event, MemberId};
 use crate::link::{Heard, Link};
 use crate::log::{Level, Log};
-use crate::os::{self, Interest, Memory, Poller, Process};
+use crate::os::{self, Interest, Poller, Process};
 use crate::spawn;
 use crate::strays::Strays;
 use crate::worker::Worker;
@@ -25,6 +27,7 @@ use crate::worker::Worker;
 const CONTROL: i32 = 3;
 const BOARD: i32 = 4;
 const ENGINE: i32 = 5;
+const NEWS: i32 = 6;
 
 /// Out of the way of the numbers that daemon processes have.
 const FREE: i32 = 16;
@@ -37,21 +40,22 @@ const WAITING: usize = 64;
 
 /// Runs the program to its end. `bootstrap` is what the Pythons execute.
 ///
-/// Started by httpd's parent, with its end of the control socket as descriptor 3, the board as 4
-/// and the engine's file as 5. The log is 2 until the first configuration brings another.
+/// Started by httpd's parent, with its end of the control socket as descriptor 3, the board as 4,
+/// the engine's file as 5 and the news as 6. The log is 2 until the first configuration brings another.
 pub fn run(bootstrap: &str) -> io::Result<()> {
     let parent = os::parent();
     let control = given(CONTROL, "control socket")?;
     let board = given(BOARD, "board")?;
     let engine = given(ENGINE, "engine")?;
-    os::detach(ENGINE + 1)?;
+    let news = File::from(given(NEWS, "news")?);
+    os::detach(NEWS + 1)?;
     // The numbers that daemon processes have are free from here on.
     let [control, board, engine] = [raise(control)?, raise(board)?, raise(engine)?];
     let board = File::from(board);
     let log = os::at_least(io::stderr().as_fd(), FREE)?;
     let nothing: OwnedFd = File::options().read(true).write(true).open("/dev/null")?.into();
 
-    let memory = Memory::map(&board, SIZE)?;
+    let memory = Memory::map(&board, WORDS)?;
     let board = Board::open(memory.words()).ok_or(io::ErrorKind::InvalidData)?;
     let found: Vec<(RecordId, board::Entry)> = board.entries().collect();
     let log = Log::new(log);
@@ -64,10 +68,14 @@ pub fn run(bootstrap: &str) -> io::Result<()> {
         strays: Strays::default(),
         arriving: None,
         newest: None,
-        estate: Estate { log, nothing, engine, board, stopping: false },
+        estate: Estate { log, nothing, engine, board, news: Teller::open(&news)?, stopping: false },
         begun: Instant::now(),
         looked: 0,
     };
+    // It was mapped, and its number is one that daemon processes must not find taken.
+    drop(news);
+    // There is a supervisor again, if there was none.
+    supervisor.estate.news.tell(ALL, Kind::Up, "");
     supervisor.adopt(found);
     supervisor.turn()
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use engine::os::news::{ALL, Kind};
 use engine::wire::control::{FromParent, Identity, ToParent};
 
 mod support;
@@ -133,11 +134,50 @@ fn a_death_is_logged_with_its_reason_and_made_good() {
     bench.serve(1, &[(&plan, &door)]);
     for (number, name) in [(libc::SIGSEGV, "SIGSEGV"), (libc::SIGXCPU, "cpu-time-limit")] {
         let old = door.pid();
+        let since = SystemTime::now();
         door.ask(&format!("kill {number}"));
         let line = bench.expect_log(&[&format!("[pid {old}]"), name, "while it served"]);
         assert!(line.contains("[wsgi:error]"), "{line}");
         assert_ne!(door.pid(), old);
+        // The requests that it had are told as well.
+        let told = bench.told.ended(1, since).unwrap();
+        assert!(told.starts_with(&format!("process {old} ")) && told.contains(name), "{told}");
     }
+    let since = SystemTime::now();
+    let old = door.pid();
+    let watch = Watch::new(old);
+    door.ask("want");
+    assert!(watch.ended_within(DEADLINE));
+    bench.stop();
+    assert_eq!(bench.told.ended(1, since), None, "an end that was meant is nobody's fault");
+}
+
+#[test]
+fn where_nothing_can_be_started_nobody_is_left_to_wait() {
+    let mut bench = Bench::idle();
+    bench.tell_children(ALL, Kind::Down, "there is no supervisor");
+    bench.start();
+    let (door, other) = (bench.door("one"), bench.door("two"));
+    let mut plan = bench.plan("site", 1);
+    let good = bench.plan("good", 2);
+    plan.env.push(variable("ON_START", "exit"));
+    bench.serve(1, &[(&plan, &door), (&good, &other)]);
+    bench.await_news(|news| news.down(1).is_some());
+    let told = bench.told.down(1).unwrap();
+    assert!(told.starts_with("no process can be started: the last one, process "), "{told}");
+    assert!(told.ends_with(" exited with status 3 before it was ready"), "{told}");
+    other.pid();
+    assert_eq!(bench.told.down(2), None);
+
+    // A supervisor that takes over does not know, and says so once it does.
+    bench.kill();
+    bench.start();
+    assert!(bench.told.down(1).is_some());
+    plan.env.clear();
+    bench.serve(1, &[(&plan, &door), (&good, &other)]);
+    door.pid();
+    bench.await_news(|news| news.down(1).is_none());
+    bench.stop();
 }
 
 #[test]
@@ -524,7 +564,10 @@ fn a_configuration_that_cannot_be_is_refused_whole() {
     root.user = Some(Identity { uid: 0, gid: 0, groups: Vec::new() });
     let mut relative = bench.plan("relative", 3);
     relative.python = "python3".to_owned();
-    for (bad, reason) in [(root, "as root"), (relative, "not absolute")] {
+    let mut foreign = bench.plan("foreign", 4);
+    foreign.setup.build[0] ^= 1;
+    for (bad, reason) in [(root, "as root"), (relative, "not absolute"), (foreign, "another build")]
+    {
         match bench.configure(2, &[(&plan, &door), (&bad, &other)]) {
             ToParent::Refused { generation: 2, reason: given } => {
                 assert!(given.contains(reason), "{given}");

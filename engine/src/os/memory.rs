@@ -1,4 +1,4 @@
-//! Memory that one process writes and the processes it forks can only read.
+//! Memory that few processes write and others can only read.
 
 #![expect(unsafe_code, reason = "the border to the system, see SAFETY.md")]
 
@@ -20,82 +20,125 @@ pub fn memory_file(name: &'static CStr) -> io::Result<File> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) }.into())
 }
 
-/// Memory of 64-bit words, zero at first.
+/// 64-bit words of such a file, which others may have mapped as well, to be read and written.
 ///
-/// The process that made it can write it. Processes forked from that one see what it writes, then
-/// and later, and cannot be brought to write it: they do not have the mapping, and the one that they
-/// have is of a descriptor that is open for reading.
+/// Processes that are forked from this one do not have it, and cannot be brought to write it.
 #[derive(Debug)]
-pub struct Shared {
-    written: NonNull<AtomicU64>,
-    read: NonNull<AtomicU64>,
-    words: usize,
-    /// The process that can write.
-    writer: u32,
+pub struct Memory {
+    map: Map,
+    /// The process that has it.
+    owner: u32,
 }
 
-// SAFETY: two addresses of words that are only used as atomics.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
+/// The words, to be read. Processes that are forked from this one have them, too.
+#[derive(Debug)]
+pub struct View {
+    map: Map,
+}
 
-impl Shared {
-    /// New memory of so many words.
-    pub fn new(name: &'static CStr, words: usize) -> io::Result<Self> {
-        let bytes = words * size_of::<u64>();
-        let file = memory_file(name)?;
-        file.set_len(u64::try_from(bytes).map_err(io::Error::other)?)?;
+impl Memory {
+    /// Maps so many words. A file that is shorter is made longer, with zeros.
+    pub fn map(file: &File, words: usize) -> io::Result<Self> {
+        let length = length(words)?;
+        if file.metadata()?.len() < length {
+            file.set_len(length)?;
+        }
+        let map = Map::new(file, words, libc::PROT_READ | libc::PROT_WRITE)?;
+        let memory = Self { map, owner: std::process::id() };
+        // SAFETY: the mapping that was just made, of this length.
+        let result = unsafe {
+            libc::madvise(memory.map.start.as_ptr().cast(), memory.map.bytes(), libc::MADV_DONTFORK)
+        };
+        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(memory) }
+    }
+
+    /// The words; none in a forked process.
+    #[must_use]
+    pub fn words(&self) -> &[AtomicU64] {
+        if std::process::id() == self.owner { self.map.words() } else { &[] }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // A forked process never had it, and may have something else there.
+        if std::process::id() == self.owner {
+            self.map.end();
+        }
+    }
+}
+
+impl View {
+    /// Maps so many words, which the file has to have already.
+    pub fn map(file: &File, words: usize) -> io::Result<Self> {
+        if file.metadata()?.len() < length(words)? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         // Another opening of the same file: rights to write cannot be added to it.
         let reading = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        let written = map(&file, bytes, libc::PROT_READ | libc::PROT_WRITE)?;
-        let read = map(&reading, bytes, libc::PROT_READ)?;
-        let shared = Self { written, read, words, writer: std::process::id() };
-        // SAFETY: the mapping that was just made, of this length.
-        let result = unsafe { libc::madvise(written.as_ptr().cast(), bytes, libc::MADV_DONTFORK) };
-        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(shared) }
+        Ok(Self { map: Map::new(&reading, words, libc::PROT_READ)? })
     }
 
-    /// The words, to be written; `None` in processes that may only read.
+    /// The words. A store to one of them ends the process.
     #[must_use]
-    pub fn writable(&self) -> Option<&[AtomicU64]> {
-        if std::process::id() != self.writer {
-            return None;
-        }
-        // SAFETY: in this process the mapping lives until `self` is dropped, is as long as that and
-        // begins at a page; all bit patterns are words.
-        Some(unsafe { std::slice::from_raw_parts(self.written.as_ptr(), self.words) })
-    }
-
-    /// The words, to be read. A store to one of them ends the process.
-    #[must_use]
-    pub fn readable(&self) -> &[AtomicU64] {
-        // SAFETY: as above; loads of eight aligned bytes do not write on any machine that this is for.
-        unsafe { std::slice::from_raw_parts(self.read.as_ptr(), self.words) }
+    pub fn words(&self) -> &[AtomicU64] {
+        self.map.words()
     }
 }
 
-impl Drop for Shared {
+impl Drop for View {
     fn drop(&mut self) {
-        let bytes = self.words * size_of::<u64>();
-        // SAFETY: made by `new`, of this length, and nothing borrows it any more.
-        unsafe { libc::munmap(self.read.as_ptr().cast(), bytes) };
-        // A forked process never had the other one, and may have something else there.
-        if std::process::id() == self.writer {
-            // SAFETY: as above.
-            unsafe { libc::munmap(self.written.as_ptr().cast(), bytes) };
-        }
+        self.map.end();
     }
 }
 
-fn map(file: &File, bytes: usize, rights: libc::c_int) -> io::Result<NonNull<AtomicU64>> {
-    // SAFETY: a new mapping, wherever the kernel wants it, of a descriptor that is open.
-    let start = unsafe {
-        libc::mmap(ptr::null_mut(), bytes, rights, libc::MAP_SHARED, file.as_raw_fd(), 0)
-    };
-    if start == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
+fn length(words: usize) -> io::Result<u64> {
+    let bytes = words.checked_mul(size_of::<u64>()).and_then(|bytes| u64::try_from(bytes).ok());
+    bytes.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// A mapping, whose owner ends it.
+#[derive(Debug)]
+struct Map {
+    start: NonNull<AtomicU64>,
+    words: usize,
+}
+
+// SAFETY: an address of words that are only used as atomics.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    fn new(file: &File, words: usize, rights: libc::c_int) -> io::Result<Self> {
+        let bytes = words * size_of::<u64>();
+        // SAFETY: a new mapping, wherever the kernel wants it, of a descriptor that is open.
+        let start = unsafe {
+            libc::mmap(ptr::null_mut(), bytes, rights, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, words })
     }
-    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+
+    fn bytes(&self) -> usize {
+        self.words * size_of::<u64>()
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping begins at a page, is as long as that and lives until its owner is dropped; the file is
+        // never made shorter. All bit patterns are words, others write them word by word, and loads of eight aligned
+        // bytes do not write on any machine that this is for.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+
+    /// To be called by its owner's destructor only.
+    fn end(&self) {
+        // SAFETY: made by `new`, of this length, and nothing borrows it any more. A failure leaves it mapped.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes()) };
+    }
 }
 
 #[cfg(test)]
@@ -104,34 +147,40 @@ mod tests {
 
     use super::*;
 
+    fn both(words: usize) -> (Memory, View) {
+        let file = memory_file(c"test").unwrap();
+        assert!(View::map(&file, words).is_err(), "nothing is there yet");
+        (Memory::map(&file, words).unwrap(), View::map(&file, words).unwrap())
+    }
+
     #[test]
     fn what_is_written_can_be_read() {
-        let shared = Shared::new(c"test", 1024).unwrap();
-        assert!(shared.readable().iter().all(|word| word.load(Ordering::Relaxed) == 0));
-        shared.writable().unwrap()[1023].store(7, Ordering::Release);
-        assert_eq!(shared.readable()[1023].load(Ordering::Acquire), 7);
-        assert_eq!(shared.readable().len(), 1024);
+        let (memory, view) = both(1024);
+        assert!(view.words().iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        memory.words()[1023].store(7, Ordering::Release);
+        assert_eq!(view.words()[1023].load(Ordering::Acquire), 7);
+        assert_eq!(view.words().len(), 1024);
     }
 
     #[test]
     fn a_forked_process_reads_and_cannot_write() {
-        let shared = Shared::new(c"test", 16).unwrap();
+        let (memory, view) = both(16);
         // SAFETY: the new process makes system calls and looks at memory that is there, nothing else.
         let child = unsafe { libc::fork() };
         if child == 0 {
             // What the parent writes after the fork arrives.
-            while shared.readable()[0].load(Ordering::Acquire) != 7 {
+            while view.words()[0].load(Ordering::Acquire) != 7 {
                 std::hint::spin_loop();
             }
-            let page = shared.read.as_ptr().cast();
+            let page = view.map.start.as_ptr().cast();
             let rights = libc::PROT_READ | libc::PROT_WRITE;
             // SAFETY: a mapping of this process, whose rights are asked for and refused.
             let grown = unsafe { libc::mprotect(page, 128, rights) } == 0;
-            let wrong = grown || shared.writable().is_some();
+            let wrong = grown || !memory.words().is_empty();
             // SAFETY: ends the process.
             unsafe { libc::_exit(i32::from(wrong)) };
         }
-        shared.writable().unwrap()[0].store(7, Ordering::Release);
+        memory.words()[0].store(7, Ordering::Release);
         let mut status = 0;
         // SAFETY: the child made above, and a place for its status.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);

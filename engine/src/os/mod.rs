@@ -4,6 +4,7 @@ pub mod event;
 pub mod inbound;
 pub mod listener;
 pub mod memory;
+pub mod news;
 pub mod own;
 pub mod program;
 pub mod random;

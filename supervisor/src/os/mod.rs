@@ -4,7 +4,6 @@
 
 mod child;
 mod clock;
-mod memory;
 mod process;
 mod wait;
 
@@ -12,7 +11,6 @@ mod wait;
 pub(crate) use child::Step;
 pub(crate) use child::{Failure, Recipe, failure, fork};
 pub(crate) use clock::local_time;
-pub(crate) use memory::Memory;
 pub(crate) use process::{
     Exit, Process, at_least, become_output, detach, inherited, is_alive, parent, resident,
     start_time,

@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use engine::os::memory::memory_file;
+use engine::os::news::{self, News, Teller};
 use engine::os::socket::{self, Rights, Wait};
 use engine::wire::control::{
     Configure, FromParent, GroupPlan, Life, Limits, Mount, PythonPlan, Server, Setup, Timeouts,
@@ -23,7 +25,7 @@ use tempfile::TempDir;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Descriptors that the supervisor is started with and does not want.
-const LEFT_OPEN: [i32; 2] = [6, 50];
+const LEFT_OPEN: [i32; 2] = [7, 50];
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mod_wsgi_supervisor");
 
@@ -33,6 +35,9 @@ pub(crate) struct Bench {
     /// What daemon processes execute.
     pub(crate) python: PathBuf,
     board: File,
+    news: File,
+    /// What httpd's children are told.
+    pub(crate) told: News,
     engine: File,
     log: File,
     /// What the next configuration says of it.
@@ -66,6 +71,9 @@ impl Bench {
         fs::copy(&fake, &python).unwrap_or_else(|error| {
             panic!("{} (made by cargo build --examples): {error}", fake.display())
         });
+        let news = news::new().unwrap();
+        // Makes it as long as it has to be, as httpd's parent does.
+        Teller::open(&news).unwrap();
         let engine = folder.path().join("engine.so");
         fs::write(&engine, "the engine").unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
@@ -79,7 +87,9 @@ impl Bench {
         });
         Self {
             python,
-            board: memory_file(),
+            board: memory_file(c"board").unwrap(),
+            told: News::open(&news).unwrap(),
+            news,
             engine: File::open(engine).unwrap(),
             folder,
             log: OwnedFd::from(writer).into(),
@@ -118,7 +128,8 @@ impl Bench {
 
     /// Lets a command have the descriptors of a supervisor.
     fn give(&self, command: &mut Command, control: i32) {
-        let sources = [control, self.board.as_raw_fd(), self.engine.as_raw_fd()];
+        let sources =
+            [control, self.board.as_raw_fd(), self.engine.as_raw_fd(), self.news.as_raw_fd()];
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(self.log.try_clone().unwrap());
         let arrange = move || {
@@ -141,6 +152,20 @@ impl Bench {
         };
         // SAFETY: makes system calls only.
         unsafe { command.pre_exec(arrange) };
+    }
+
+    /// Tells httpd's children something, as its parent does where there is no supervisor.
+    pub(crate) fn tell_children(&self, group: u64, kind: news::Kind, text: &str) {
+        Teller::open(&self.news).unwrap().tell(group, kind, text);
+    }
+
+    /// Waits until what httpd's children are told of a group is as it shall be.
+    pub(crate) fn await_news(&self, mut is_told: impl FnMut(&News) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_told(&self.told) {
+            assert!(Instant::now() < deadline, "nothing of the kind is told");
+            std::thread::yield_now();
+        }
     }
 
     /// The supervisor's process id.
@@ -398,12 +423,4 @@ pub(crate) fn mount(path: &Path) -> Mount {
 pub(crate) fn is_root() -> bool {
     // SAFETY: takes nothing.
     unsafe { libc::geteuid() == 0 }
-}
-
-fn memory_file() -> File {
-    // SAFETY: a text closed by NUL.
-    let descriptor = unsafe { libc::memfd_create(c"board".as_ptr(), libc::MFD_CLOEXEC) };
-    assert_ne!(descriptor, -1);
-    // SAFETY: new, and nobody else's.
-    unsafe { File::from_raw_fd(descriptor) }
 }
