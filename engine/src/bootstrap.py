@@ -2,6 +2,10 @@ def start():
     import sys
     if sys.path and not sys.path[0]:
         del sys.path[0]
+    import os
+    for name in sys.argv[1:]:
+        os.environ.pop(name, None)
+    del sys.argv[1:]
     import _imp
     class spec:
         name = "mod_wsgi_engine"

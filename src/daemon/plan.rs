@@ -443,20 +443,6 @@ fn environment(
     if let Some(zone) = &input.httpd.time_zone {
         set("TZ", zone);
     }
-    // What an interpreter takes from its environment or its command line, and nowhere else.
-    let settings = input.settings;
-    if let HashSeed::Fixed(seed) = settings.hash_seed() {
-        set("PYTHONHASHSEED", &seed.to_string());
-    }
-    if settings.optimize() > 0 {
-        set("PYTHONOPTIMIZE", &settings.optimize().to_string());
-    }
-    if settings.dont_write_bytecode() {
-        set("PYTHONDONTWRITEBYTECODE", "1");
-    }
-    if !settings.warnings.is_empty() {
-        set("PYTHONWARNINGS", &settings.warnings.join(","));
-    }
     if let Some(eggs) = &process.python_eggs {
         set("PYTHON_EGG_CACHE", eggs);
     }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match mod_wsgi_supervisor::run(engine::worker::BOOTSTRAP) {
+    match mod_wsgi_supervisor::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mod_wsgi_supervisor: {error}");

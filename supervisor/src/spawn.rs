@@ -4,13 +4,14 @@ use std::ffi::CString;
 use std::time::Duration;
 
 use engine::wire::control::GroupPlan;
+use engine::worker;
 
 use crate::Time;
 use crate::group::Policy;
 use crate::os::Recipe;
 
 /// Makes what the kernel needs of a plan, or says why the plan is none.
-pub(crate) fn recipe(plan: &GroupPlan, bootstrap: &str) -> Result<Recipe, String> {
+pub(crate) fn recipe(plan: &GroupPlan) -> Result<Recipe, String> {
     if plan.setup.build != engine::BUILD {
         return Err(fault(plan, "the supervisor comes from another build than the Apache module"));
     }
@@ -21,8 +22,9 @@ pub(crate) fn recipe(plan: &GroupPlan, bootstrap: &str) -> Result<Recipe, String
         return Err(fault(plan, "it would run as root"));
     }
     let text = |text: &str| CString::new(text).map_err(|_| fault(plan, "a text contains NUL"));
-    let mut environment = Vec::with_capacity(plan.env.len());
-    for variable in &plan.env {
+    let call = worker::call(&plan.python, &plan.setup.python, &plan.env);
+    let mut environment = Vec::with_capacity(call.environment.len());
+    for variable in &call.environment {
         if variable.name.is_empty() || variable.name.contains('=') {
             return Err(fault(plan, "a variable of its environment has no name"));
         }
@@ -31,8 +33,7 @@ pub(crate) fn recipe(plan: &GroupPlan, bootstrap: &str) -> Result<Recipe, String
     let shutdown = plan.life.shutdown.map(|shutdown| shutdown.as_secs());
     Ok(Recipe {
         program: text(&plan.python)?,
-        // Python finds its installation, or its virtual environment, by the name it is called by.
-        arguments: vec![text(&plan.python)?, text("-c")?, text(bootstrap)?],
+        arguments: call.arguments.iter().map(|one| text(one)).collect::<Result<_, _>>()?,
         environment,
         identity: plan.user.as_ref().map(|user| (user.uid, user.gid, user.groups.clone())),
         umask: plan.umask,

@@ -38,11 +38,11 @@ const LOOK: Time = 1_000;
 /// Descriptors of the parent's that may wait for their frames.
 const WAITING: usize = 64;
 
-/// Runs the program to its end. `bootstrap` is what the Pythons execute.
+/// Runs the program to its end.
 ///
 /// Started by httpd's parent, with its end of the control socket as descriptor 3, the board as 4,
 /// the engine's file as 5 and the news as 6. The log is 2 until the first configuration brings another.
-pub fn run(bootstrap: &str) -> io::Result<()> {
+pub fn run() -> io::Result<()> {
     let parent = os::parent();
     let control = given(CONTROL, "control socket")?;
     let board = given(BOARD, "board")?;
@@ -60,7 +60,6 @@ pub fn run(bootstrap: &str) -> io::Result<()> {
     let found: Vec<(RecordId, board::Entry)> = board.entries().collect();
     let log = Log::new(log);
     let mut supervisor = Supervisor {
-        bootstrap,
         control: Some(Link::new(control, from_parent, WAITING)),
         // Gone already: the end of the control socket says so as well.
         parent: Process::open(parent).ok().filter(|_| os::parent() == parent),
@@ -94,7 +93,6 @@ fn raise(descriptor: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 struct Supervisor<'m> {
-    bootstrap: &'m str,
     /// `None`: httpd's parent has gone.
     control: Option<Link>,
     parent: Option<Process>,
@@ -316,7 +314,7 @@ impl Supervisor<'_> {
         let Configure { generation, reload, log_level, .. } = arrived.configure;
         let mut groups = Vec::new();
         for (plan, listener) in arrived.groups {
-            let recipe = spawn::recipe(&plan, self.bootstrap)?;
+            let recipe = spawn::recipe(&plan)?;
             let listener = raise(listener).map_err(|error| {
                 format!("the listener of group '{}' cannot be kept: {error}", plan.name)
             })?;

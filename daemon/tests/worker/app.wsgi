@@ -150,6 +150,13 @@ def application(environ, start_response):
         return broken()
     if path == "/forked":
         return [forked(environ)]
+    if path == "/options":
+        import subprocess
+        program = "import os, sys; print(sys.flags.optimize, sorted(n for n in os.environ if n[:6] == 'PYTHON'))"
+        said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
+        return [repr((sys.flags.optimize, __debug__, sys.flags.dont_write_bytecode, sys.warnoptions,
+                      sys.flags.hash_randomization, getattr(sys, "_is_gil_enabled", lambda: True)(),
+                      hash("text"), sorted(n for n in os.environ if n[:6] == "PYTHON"), said)).encode()]
     if path == "/python":
         import mod_wsgi
         main = sys.modules["__main__"].__dict__

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use engine::os::socket::{self, Wait};
 use engine::wire::Secret;
-use engine::wire::control::{FromDaemon, ImportScript, Mount, Reason, ToDaemon};
+use engine::wire::control::{FromDaemon, ImportScript, Mount, Reason, ToDaemon, Variable};
 use engine::wire::message::{self, Kind, RequestBody, Target, flag};
 use support::{Ask, BUILD, Client, DEADLINE, Daemon, Frame, Plan, SECRET, pythons};
 
@@ -70,6 +70,36 @@ fn the_engine_of_another_build_does_not_serve() {
     assert_eq!(daemon.wait().code(), Some(1));
     let errors = fs::read_to_string(daemon.plan.path("stderr")).unwrap();
     assert!(errors.contains("another build than the Apache module"), "{errors}");
+}
+
+#[test]
+fn options_hold_for_the_process_and_not_for_its_programs() {
+    for python in pythons() {
+        let options = |seed: Option<u32>, environment: &[Variable]| {
+            let mut plan = Plan::new(1);
+            plan.python.clone_from(&python);
+            plan.environment = environment.to_vec();
+            let settings = &mut plan.setup.python;
+            (settings.optimize, settings.dont_write_bytecode) = (1, true);
+            settings.warnings = vec!["ignore::ImportWarning".to_owned()];
+            (settings.hash_seed, settings.gil) = (seed, true);
+            plan.serve().get("/options").text()
+        };
+        let first = options(Some(7), &[]);
+        let expected = "(1, False, 1, ['ignore::ImportWarning'], 1, True, ";
+        assert!(first.starts_with(expected), "{python:?} {first}");
+        assert!(first.ends_with(", [], '0 []\\n')"), "{python:?} {first}");
+        assert_eq!(options(Some(7), &[]), first, "hashes are the same in every process");
+        assert_ne!(options(Some(8), &[]), first);
+
+        // What the administrator wrote is there for all.
+        let own = Variable { name: "PYTHONHASHSEED".to_owned(), value: "7".to_owned() };
+        let written = options(Some(8), &[own]);
+        let hash = |text: &str| text.split(", ").nth(6).map(str::to_owned);
+        assert_eq!(hash(&written), hash(&first));
+        let expected = ", ['PYTHONHASHSEED'], \"0 ['PYTHONHASHSEED']\\n\")";
+        assert!(written.ends_with(expected), "{python:?} {written}");
+    }
 }
 
 #[test]

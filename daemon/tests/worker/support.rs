@@ -16,7 +16,7 @@ use engine::os::socket::{self, Wait};
 use engine::os::{Arrival, Inbound};
 use engine::wire::control::{
     self, FromDaemon, InterpreterPlan, Life, Mount, PythonPlan, Reason, Server, Setup, Timeouts,
-    ToDaemon,
+    ToDaemon, Variable,
 };
 use engine::wire::message::{
     self, Ending, FromDaemon as Said, Kind, RequestBody, RequestStart, Target,
@@ -69,7 +69,7 @@ pub(crate) struct Plan {
     pub(crate) setup: Setup,
     pub(crate) folder: TempDir,
     pub(crate) wrapper: Vec<String>,
-    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<Variable>,
 }
 
 impl Plan {
@@ -154,6 +154,8 @@ impl Plan {
             copy
         };
         let numbers = [high(&theirs), high(&listener), high(&engine)];
+        let python = self.python.to_str().unwrap();
+        let call = engine::worker::call(python, &self.setup.python, &self.environment);
         let program = self.wrapper.first().map_or_else(|| self.python.clone(), PathBuf::from);
         let mut command = Command::new(program);
         command.args(self.wrapper.iter().skip(1));
@@ -161,9 +163,9 @@ impl Plan {
             command.arg(&self.python);
         }
         command
-            .args(["-c", engine::worker::BOOTSTRAP])
+            .args(&call.arguments[1..])
             .env_clear()
-            .envs(self.environment.iter().cloned())
+            .envs(call.environment.into_iter().map(|variable| (variable.name, variable.value)))
             .stdin(Stdio::null())
             .stdout(errors.try_clone().unwrap())
             .stderr(errors);

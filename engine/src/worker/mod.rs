@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 mod clock;
 mod exchange;
 mod line;
@@ -22,10 +23,8 @@ use std::ffi::CStr;
 use crate::python::entry;
 use crate::python::function;
 
+pub use call::{Call, call};
 pub use main::descriptor;
-
-/// What a daemon's Python is given to run, by `-c`. The text is seen by `ps`.
-pub const BOOTSTRAP: &str = include_str!("../bootstrap.py");
 
 /// The whole of the extension's `PyInit`. To be called by that only.
 pub fn init(name: &CStr) {

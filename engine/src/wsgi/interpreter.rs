@@ -193,7 +193,9 @@ fn options<'py>(
     }
     set(c"python_path", &path)?;
     let variables = Obj::list(gil)?;
-    for name in START_VARIABLES {
+    // In daemon mode the bootstrap has done that; what is left was written by the administrator.
+    let set_here = if facts.group.is_none() { &START_VARIABLES[..] } else { &[] };
+    for name in set_here {
         variables.list_append(&Obj::interned(gil, name)?)?;
     }
     set(c"start_variables", &variables)?;

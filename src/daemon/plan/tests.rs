@@ -277,14 +277,16 @@ fn the_environment_is_what_is_written() {
         ("A", "2"),
         ("B", "b"),
         ("PATH", "/x"),
-        ("PYTHONOPTIMIZE", "2"),
-        ("PYTHONHASHSEED", "7"),
-        ("PYTHONDONTWRITEBYTECODE", "1"),
-        ("PYTHONWARNINGS", "error,ignore::X"),
         ("PYTHON_EGG_CACHE", "/eggs"),
     ] {
         assert_eq!(variable(&planned, name).as_deref(), Some(value), "{name}");
     }
+    // What Python is called with is no part of the environment that was written.
+    let python = &planned.plan.setup.python;
+    assert_eq!((python.optimize, python.hash_seed), (2, Some(7)));
+    assert!(python.dont_write_bytecode && python.gil);
+    assert_eq!(python.warnings, ["error", "ignore::X"]);
+    assert_eq!(variable(&planned, "PYTHONHASHSEED"), None);
     // What goes to children has no secrets, and neither has what is shown.
     assert!(planned.process.env.is_empty() && planned.process.env_files.is_empty());
     assert!(!format!("{planned:?}").contains("PATH=/x"));
