@@ -128,6 +128,14 @@ def application(environ, start_response):
         file.seek(3)
         start_response("200 OK", head)
         return environ["wsgi.file_wrapper"](file)
+    if path == "/sized":
+        # As many bytes as the query says, in a list; with "!" the application says so itself.
+        size = int(query.strip("!"))
+        start_response("200 OK", head + [("content-length", str(size))] * query.endswith("!"))
+        return [b"x" * size]
+    if path == "/nothing":
+        start_response("304 Not Modified", head)
+        return [b"x" * 100000]
     start_response("200 Fine", head + [("X-Path", path)])
     if path == "/environ":
         return [repr(environ.get(query)).encode()]

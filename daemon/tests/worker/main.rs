@@ -103,6 +103,26 @@ fn options_hold_for_the_process_and_not_for_its_programs() {
 }
 
 #[test]
+fn a_body_too_long_to_be_held_back_is_told_the_length_of() {
+    let daemon = daemon(1);
+    let mut client = daemon.connect();
+    let mut lengths = |path: &str| -> Vec<String> {
+        let response = client.get(path);
+        assert!(!response.aborted, "{path}");
+        let headers = response.headers.into_iter();
+        headers.filter(|(n, _)| n.eq_ignore_ascii_case("content-length")).map(|(_, v)| v).collect()
+    };
+    // httpd sees the length of what it gets at once.
+    for path in ["/sized?0", "/sized?65535", "/stream", "/nothing"] {
+        assert!(lengths(path).is_empty(), "{path}");
+    }
+    for size in ["65536", "65537", "1000000"] {
+        assert_eq!(lengths(&format!("/sized?{size}")), [size]);
+        assert_eq!(lengths(&format!("/sized?{size}!")), [size]);
+    }
+}
+
+#[test]
 fn a_process_has_the_name_it_is_given() {
     let mut plan = Plan::new(1);
     plan.setup.display_name = Some("(wsgi:shop)".to_owned());

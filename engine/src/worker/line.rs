@@ -3,6 +3,7 @@
 //! Shared by the thread that serves a request and the clock, which answers in its place when it does not come back.
 //! Frames are sent under the lock, so that those of the two never mix.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -42,6 +43,8 @@ enum Stage {
     Complete,
     /// END has gone; DONE follows.
     Lingering,
+    /// ABORT has gone, after which the other side reads nothing more; DONE follows all the same.
+    Cut,
     /// Answered by the clock.
     Over,
 }
@@ -102,8 +105,10 @@ impl Line {
     ) -> Result<(), SendFault> {
         let mut state = self.lock();
         let state = &mut *state;
-        self.open(state, head)?;
         let size: usize = blocks.iter().map(|block| block.len()).sum();
+        // The other side holds back less than one full frame, and sees the length of what ends within it.
+        let told = then != Then::Flush && size >= MAX_STREAM;
+        self.open(state, head, told.then_some(size))?;
         if then == Then::End && size <= MAX_STREAM {
             // END goes along when the application's part is over.
             append(&mut state.out, state.number, blocks, size);
@@ -137,7 +142,7 @@ impl Line {
     ) -> Result<(), SendFault> {
         let mut state = self.lock();
         let state = &mut *state;
-        self.open(state, head)?;
+        self.open(state, head, None)?;
         message::file(&mut state.out, state.number, offset, length, LINGER);
         state.stage = Stage::Lingering;
         let out = std::mem::take(&mut state.out);
@@ -145,13 +150,24 @@ impl Line {
         if sent { Ok(()) } else { Err(SendFault::Gone) }
     }
 
-    /// Begins the response where that has not been done.
-    fn open(&self, state: &mut Sending, head: Option<&Head>) -> Result<(), SendFault> {
+    /// Begins the response where that has not been done. `length` is that of the whole body, to be told where the
+    /// application does not.
+    fn open(
+        &self,
+        state: &mut Sending,
+        head: Option<&Head>,
+        length: Option<usize>,
+    ) -> Result<(), SendFault> {
         if state.gone || !matches!(state.stage, Stage::Before | Stage::Body) {
             return Err(SendFault::Gone);
         }
         let Some(head) = head else { return Ok(()) };
-        if message::head(&mut state.out, state.number, head.line(), head.headers()).is_err() {
+        let length = length
+            .filter(|_| head.content_length().is_none() && !matches!(head.status(), 204 | 304))
+            .and_then(|length| CString::new(length.to_string()).ok());
+        let added = length.as_deref().map(|length| (c"Content-Length", length));
+        let headers = head.headers().chain(added);
+        if message::head(&mut state.out, state.number, head.line(), headers).is_err() {
             let text = "the response's headers are too many or too large to be passed on";
             message::log(&mut state.out, state.number, Level::Error as u8, text);
             return Err(SendFault::Overridden(500));
@@ -168,14 +184,14 @@ impl Line {
         }
         let number = state.number;
         message::abort(&mut state.out, number, reason, LINGER);
-        state.stage = Stage::Lingering;
+        state.stage = Stage::Cut;
         self.flush(&mut state);
     }
 
-    /// Writes to the log of the request. `false`: it has none any more.
+    /// Writes to the log of the request. `false`: nobody reads it there any more.
     pub(super) fn log(&self, level: Level, text: &str) -> bool {
         let mut state = self.lock();
-        if state.gone || matches!(state.stage, Stage::Idle | Stage::Over) {
+        if state.gone || matches!(state.stage, Stage::Idle | Stage::Cut | Stage::Over) {
             return false;
         }
         let number = state.number;
@@ -201,7 +217,7 @@ impl Line {
             }
             Stage::Body => message::abort(&mut state.out, number, "cut", ending),
             Stage::Complete => message::end(&mut state.out, number, ending),
-            Stage::Lingering => message::done(&mut state.out, number, close),
+            Stage::Lingering | Stage::Cut => message::done(&mut state.out, number, close),
             Stage::Idle | Stage::Over => return false,
         }
         state.stage = Stage::Idle;
@@ -236,7 +252,7 @@ impl Line {
             Stage::Body | Stage::Complete => {
                 message::abort(&mut state.out, number, "the request took too long", ending);
             }
-            Stage::Lingering => message::done(&mut state.out, number, true),
+            Stage::Lingering | Stage::Cut => message::done(&mut state.out, number, true),
             Stage::Idle | Stage::Over => return Answered::Not,
         }
         let out = std::mem::take(&mut state.out);
@@ -303,4 +319,22 @@ fn append(out: &mut Vec<u8>, number: u32, blocks: &[&[u8]], size: usize) {
     let header = Header { length, kind: Kind::Data as u8, flags: 0, number };
     out.extend_from_slice(&header.encode());
     blocks.iter().for_each(|block| out.extend_from_slice(block));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_cut_the_log_of_the_request_is_closed() {
+        let (ours, _theirs) = socket::pair().unwrap();
+        let line = Line::new(Arc::new(Guarded::new(ours)));
+        assert!(!line.log(Level::Error, "between requests"));
+        line.begin(1);
+        line.send(None, &[b"x"], Then::End).unwrap();
+        assert!(line.log(Level::Error, "while it runs"));
+        line.abort("it broke");
+        assert!(!line.log(Level::Error, "its reader has gone"));
+        assert!(line.finish(Outcome::Sent, false), "the connection is whole all the same");
+    }
 }
