@@ -10,7 +10,6 @@ pub(crate) mod link;
 mod pace;
 mod parent;
 mod plan;
-mod python;
 mod read;
 mod sockets;
 mod start;

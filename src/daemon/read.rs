@@ -5,12 +5,12 @@ use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 
+use engine::python::locate;
 use engine::settings::{ProcessSettings, RequestSettings};
 use engine::wire::BuildId;
 use engine::wire::control;
 
 use super::plan::{Httpd, Input, Name, System, Use, Written};
-use super::python;
 use crate::apache::account::{self, User};
 use crate::apache::hook::Wiring;
 use crate::apache::{Server, process};
@@ -146,7 +146,8 @@ impl System for ThisSystem {
     }
 
     fn python(&self, home: Option<&str>) -> Result<String, String> {
-        let program = python::program(home.map(Path::new))?;
+        let program =
+            locate::interpreter(home.map(Path::new)).map_err(|fault| fault.to_string())?;
         program.into_os_string().into_string().map_err(|_| "its path is not UTF-8".to_owned())
     }
 

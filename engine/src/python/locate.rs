@@ -81,56 +81,70 @@ impl Located {
     }
 }
 
-/// Finds the interpreter of a prefix, a virtual environment, or an interpreter given itself; without `home`, the
-/// system's `python3`.
+/// Finds the interpreter of a prefix, a virtual environment, or an interpreter given itself, and what belongs to it;
+/// without `home`, the system's `python3`.
 ///
 /// # Errors
 /// Says in one line what is wrong and what to do.
 pub fn locate(home: Option<&Path>) -> Result<Located, LocateFault> {
+    from_program(&interpreter(home)?)
+}
+
+/// As [`locate`], without a look at what belongs to it: for a Python that is to be executed, and says itself what it
+/// is. The path is not followed to where its links lead: the name that Python is called by says what virtual
+/// environment it is of.
+///
+/// # Errors
+/// Says in one line what is wrong and what to do.
+pub fn interpreter(home: Option<&Path>) -> Result<PathBuf, LocateFault> {
     let Some(home) = home else {
-        let Some(program) = SYSTEM.iter().map(Path::new).find(|path| path.exists()) else {
-            return fault(format!(
-                "there is no {}; install Python 3, or say by WSGIPythonHome where it is",
-                SYSTEM[0]
-            ));
-        };
-        return from_program(program);
+        let found = SYSTEM.iter().map(Path::new).find(|path| is_program(path));
+        return found.map(Path::to_owned).ok_or_else(|| {
+            LocateFault(format!("there is no {}; install Python 3, or name another", SYSTEM[0]))
+        });
     };
     if !home.is_absolute() {
         return fault(format!("{} is no absolute path; write it from the root", home.display()));
     }
     let Ok(facts) = fs::metadata(home) else { return fault(missing(home)) };
     if !facts.is_dir() {
-        return from_program(home);
+        if is_program(home) {
+            return Ok(home.to_owned());
+        }
+        return fault(format!(
+            "{} cannot be executed; name a prefix, a virtual environment or an interpreter",
+            home.display()
+        ));
     }
     let folder = home.join("bin");
-    let names = ["python", "python3"].map(|name| folder.join(name));
     // A prefix has python3 always, an environment has both; a versioned name is the last resort.
-    let program = names[1..]
-        .iter()
-        .chain(&names[..1])
-        .find(|path| path.exists())
-        .cloned()
-        .or_else(|| versioned_program(&folder));
-    match program {
-        Some(program) => from_program(&program),
-        None if folder.is_dir() => match names.iter().find(|path| path.is_symlink()) {
-            Some(link) => fault(format!(
-                "{} points to a Python that is gone; make the virtual environment again",
-                link.display()
-            )),
-            None => fault(format!(
-                "{} holds no python3; name a prefix, a virtual environment or an interpreter",
-                folder.display()
-            )),
-        },
-        None => fault(format!(
+    let names = ["python3", "python"].map(|name| folder.join(name));
+    let found = names.iter().find(|path| is_program(path)).cloned();
+    if let Some(program) = found.or_else(|| versioned_program(&folder)) {
+        return Ok(program);
+    }
+    if !folder.is_dir() {
+        return fault(format!(
             "{} is no Python home: there is no {}; name a prefix (the folder above bin), a virtual \
              environment or an interpreter",
             home.display(),
             folder.display()
+        ));
+    }
+    match names.iter().rev().find(|path| path.is_symlink()) {
+        Some(link) => fault(format!(
+            "{} points to a Python that is gone; make the virtual environment again",
+            link.display()
+        )),
+        None => fault(format!(
+            "{} holds no python3; name a prefix, a virtual environment or an interpreter",
+            folder.display()
         )),
     }
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.mode() & 0o111 != 0)
 }
 
 /// What is wrong with a path that cannot be found: its first missing component.
@@ -269,6 +283,7 @@ fn versioned_program(folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?.flatten();
     entries
         .filter_map(|entry| minor_of(&entry.path()).map(|version| (version, entry.path())))
+        .filter(|(_, path)| is_program(path))
         .max()
         .map(|(_, path)| path)
 }
@@ -344,7 +359,7 @@ mod tests {
             for folder in ["bin", &format!("lib/python{version}/encodings")] {
                 fs::create_dir_all(self.0.join(folder)).unwrap();
             }
-            fs::write(self.0.join(format!("bin/python{version}")), "").unwrap();
+            program(&self.0.join(format!("bin/python{version}")));
             symlink(format!("python{version}"), self.0.join("bin/python3")).unwrap();
             fs::write(self.0.join(format!("lib/python{version}/encodings/__init__.py")), "")
                 .unwrap();
@@ -353,6 +368,11 @@ mod tests {
             }
             self
         }
+    }
+
+    fn program(path: &Path) {
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     impl Drop for Prefix {
@@ -383,7 +403,7 @@ mod tests {
         symlink("python3.13t", prefix.0.join("bin/python3.13")).unwrap();
         assert!(locate(Some(&prefix.0.join("bin/python3.13"))).unwrap().free_threaded());
         fs::remove_file(prefix.0.join("bin/python3.13")).unwrap();
-        fs::write(prefix.0.join("bin/python3.13"), "").unwrap();
+        program(&prefix.0.join("bin/python3.13"));
         assert!(locate(Some(&prefix.0.join("bin/python3.13"))).unwrap().free_threaded());
         assert_eq!(found.version(), (3, 13));
     }
@@ -423,6 +443,24 @@ mod tests {
         fs::create_dir_all(broken.0.join("bin")).unwrap();
         symlink("/nowhere/python3", broken.0.join("bin/python3")).unwrap();
         assert!(words(locate(Some(&broken.0))).contains("Python that is gone"));
+    }
+
+    #[test]
+    fn an_interpreter_is_found_by_its_name_alone() {
+        let home = Prefix::new("names");
+        let bin = home.0.join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        let refused = |home: &Path| interpreter(Some(home)).unwrap_err().to_string();
+        assert!(refused(&home.0).contains("holds no python3"));
+        for name in ["python3.9", "python3.13t", "python3.13-config", "python", "python3"] {
+            program(&bin.join(name));
+            let found = interpreter(Some(&home.0)).unwrap();
+            let expected = if name == "python3.13-config" { "python3.13t" } else { name };
+            assert_eq!(found, bin.join(expected));
+        }
+        assert_eq!(interpreter(Some(&bin.join("python"))), Ok(bin.join("python")));
+        fs::set_permissions(bin.join("python"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(refused(&bin.join("python")).contains("cannot be executed"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::ffi::CStr;
 
+use crate::wire::message::CONNECTION_HEADERS;
+
 /// Status and headers of a response, checked: no CR, LF or NUL anywhere, names are tokens, and headers that belong
 /// to the connection are not among them.
 #[derive(Clone, Debug, Default)]
@@ -21,11 +23,6 @@ pub(super) struct HeadFault(pub(super) String);
 fn fault<T>(text: impl Into<String>) -> Result<T, HeadFault> {
     Err(HeadFault(text.into()))
 }
-
-/// Headers of the connection (RFC 9110 section 7.6.1): httpd's own business. PEP 3333 forbids them to applications;
-/// those that would break the framing never leave here.
-const CONNECTION_HEADERS: [&[u8]; 6] =
-    [b"transfer-encoding", b"keep-alive", b"te", b"trailer", b"upgrade", b"proxy-connection"];
 
 impl Head {
     /// A head with this status line, `"200 OK"` or a bare `"200"`.
@@ -77,6 +74,7 @@ impl Head {
                 char::from(*bad)
             ));
         }
+        // Not the application's business; PEP 3333 forbids them to it.
         if CONNECTION_HEADERS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
             return Ok(());
         }
