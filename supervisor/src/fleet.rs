@@ -53,6 +53,8 @@ pub(crate) struct Fleet {
     silent: Vec<(MemberId, Time)>,
     shrunk: bool,
     waits: bool,
+    /// Whether it takes the place of a group of its name, and does not serve yet.
+    succeeds: bool,
     /// Why a process has ended or could not be started, until that is told.
     fault: Option<String>,
     /// Whether httpd's children have been told that no process can be started; `None`: a former supervisor may
@@ -63,9 +65,11 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A group that is to be. With `waits` it starts nothing until [`Fleet::go`].
-    pub(crate) fn new(plan: GroupPlan, recipe: Recipe, listener: OwnedFd, waits: bool) -> Self {
+    /// A group that is to be. One that succeeds another serves when its scripts are loaded and not
+    /// before; if it is a service it starts nothing until [`Fleet::go`].
+    pub(crate) fn new(plan: GroupPlan, recipe: Recipe, listener: OwnedFd, succeeds: bool) -> Self {
         let mut policy = spawn::policy(&plan);
+        let waits = succeeds && policy.service;
         if waits {
             policy.processes = 0;
         }
@@ -81,6 +85,7 @@ impl Fleet {
             silent: Vec::new(),
             shrunk: false,
             waits,
+            succeeds: succeeds && !waits,
             fault: None,
             down: None,
             generations: BTreeSet::new(),
@@ -148,6 +153,11 @@ impl Fleet {
         if reload {
             self.step(Some(Event::Reload), now, estate);
         }
+    }
+
+    /// Whether it takes the place of a group of its name, and does not serve yet.
+    pub(crate) fn succeeds(&self) -> bool {
+        self.succeeds
     }
 
     /// Whether its processes are scripts that run by themselves.
@@ -354,6 +364,7 @@ impl Fleet {
         match action {
             Action::Start(id) => self.start(id, estate),
             Action::Accept(id) => {
+                self.succeeds = false;
                 let worker = self.workers.get_mut(&id)?;
                 worker.stands(Standing::Serving, &estate.board);
                 if !worker.tell(&ToDaemon::Accept) {
@@ -405,7 +416,7 @@ impl Fleet {
             listener: self.listener.as_fd(),
             engine: estate.engine.as_fd(),
         };
-        let alone = self.machine.counts().0 == 0;
+        let alone = self.machine.counts().0 == 0 && !self.succeeds;
         let setup = Setup { alone, ..self.plan.setup.clone() };
         match Worker::start(&self.recipe, &setup, &gifts, &estate.board) {
             Ok(worker) => {
