@@ -308,7 +308,7 @@ impl State {
                     let room = self.rooms.iter_mut().find(|room| room.is_at(prefix));
                     let room = room.ok_or_else(|| "there is no folder for sockets".to_owned())?;
                     let owner = root.then_some(planned.socket_owner);
-                    Some(room.listen(owner, planned.process.listen_backlog())?)
+                    Some(room.listen(owner, planned.process.queue_limit())?)
                 };
                 self.groups.push(Living { plan, listener });
                 self.groups.len() - 1

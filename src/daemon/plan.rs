@@ -287,7 +287,7 @@ fn group(
         life,
         setup,
     };
-    plan.id = fingerprint(&plan, (socket_owner, process.listen_backlog()))?;
+    plan.id = fingerprint(&plan, (socket_owner, process.queue_limit()))?;
     plan.setup.group_id = plan.id;
     let script_number = |account: &Option<Account>, option: &str, group: bool| match account {
         None => Ok(None),

@@ -461,7 +461,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(path: &Path) -> Self {
-        let socket = socket::connect(path, Instant::now() + DEADLINE).unwrap();
+        let socket = socket::connect(path).unwrap();
         socket::set_receive_timeout(socket.as_fd(), Some(DEADLINE)).unwrap();
         Self {
             socket,

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::wire::Fault;
 
@@ -69,11 +69,8 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((one, other))
 }
 
-/// Connects to a listening socket. While its queue is full this waits, until `deadline`:
-/// [`io::ErrorKind::TimedOut`] then.
-///
-/// The socket has no send timeout afterwards.
-pub fn connect(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
+/// Connects to a listening socket, without waiting: [`io::ErrorKind::WouldBlock`] while its queue is full.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: an integer and bytes, for which zero is a value.
     let mut address: libc::sockaddr_un = unsafe { zeroed() };
     address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).map_err(io::Error::other)?;
@@ -87,31 +84,15 @@ pub fn connect(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
         *place = libc::c_char::from_ne_bytes([*byte]);
     }
     let length = socklen(size_of::<libc::sockaddr_un>())?;
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no memory is passed.
-    let raw =
-        check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    let raw = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
     // SAFETY: just made, and nobody else knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // The wait for a place in the queue is bounded by the send timeout (connect of af_unix).
-        set_timeout(&socket, libc::SO_SNDTIMEO, Some(left))?;
-        // SAFETY: address is a sockaddr_un of this length.
-        match check(unsafe { libc::connect(raw, (&raw const address).cast(), length) }) {
-            Ok(_) => break,
-            // Cut short by a signal, or the queue is still full; the socket is as it was.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-                ) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    set_timeout(&socket, libc::SO_SNDTIMEO, None)?;
+    // SAFETY: address is a sockaddr_un of this length.
+    check(unsafe { libc::connect(raw, (&raw const address).cast(), length) })?;
+    // SAFETY: no memory is passed; a new socket has no flag but that one.
+    check(unsafe { libc::fcntl(raw, libc::F_SETFL, 0) })?;
     Ok(socket)
 }
 

@@ -17,7 +17,9 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum ConnectFault {
-    /// Nobody took it in time.
+    /// As many wait for it as may.
+    Full(usize),
+    /// Nobody listened in time.
     Busy(io::Error, Duration),
     /// It cannot be made.
     Failed(io::Error),
@@ -30,6 +32,9 @@ pub(super) enum ConnectFault {
 impl fmt::Display for ConnectFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Full(waiting) => {
+                write!(f, "its queue is full: {waiting} requests wait for a thread (queue-limit)")
+            }
             Self::Busy(error, time) => {
                 write!(
                     f,
@@ -66,15 +71,16 @@ fn attempt(link: &GroupLink) -> Result<OwnedFd, ConnectFault> {
     let deadline = Instant::now() + link.connect_timeout;
     let [mut pause, longest] = PAUSES;
     loop {
-        let error = match socket::connect(&link.socket, deadline) {
+        let error = match socket::connect(&link.socket) {
             Ok(socket) => return Ok(socket),
-            // The queue was full all the time, which connect itself waits for.
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                return Err(ConnectFault::Busy(error, link.connect_timeout));
+            // One queue for all children of httpd. Who waits for room in it would wait in vain, or keep one of
+            // httpd's own threads from others.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(ConnectFault::Full(link.waiting));
             }
             Err(error) => error,
         };
-        if !matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::WouldBlock) {
+        if error.kind() != ErrorKind::ConnectionRefused {
             return Err(ConnectFault::Failed(error));
         }
         let left = deadline.saturating_duration_since(Instant::now());
