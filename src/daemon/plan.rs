@@ -151,6 +151,12 @@ pub(crate) fn plan(input: &Input<'_>, system: &dyn System) -> Outcome {
     check_names(input, &known, &mut outcome.faults);
     for definition in known.values() {
         match group(input, definition, system, &mut outcome.notices) {
+            Ok(planned) if is_idle(&planned.plan.setup) => outcome.notices.push(format!(
+                "{}WSGIDaemonProcess: process group '{}' has threads=0 and no WSGIImportScript: there is \
+                 nothing to run in it",
+                at(&definition.origin),
+                planned.plan.name
+            )),
             Ok(planned) => outcome.groups.push(planned),
             Err(fault) => {
                 outcome
@@ -160,6 +166,11 @@ pub(crate) fn plan(input: &Input<'_>, system: &dyn System) -> Outcome {
         }
     }
     outcome
+}
+
+/// Whether a group takes no requests and has no scripts either.
+fn is_idle(setup: &Setup) -> bool {
+    setup.threads == 0 && setup.import_scripts.is_empty()
 }
 
 fn at(origin: &Origin) -> String {

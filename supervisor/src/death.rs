@@ -28,6 +28,7 @@ pub(crate) fn describe(exit: Exit, failure: Option<Failure>, cause: Cause) -> Ob
         Cause::NotImported => {
             (false, format!("could not import its scripts and was ended ({how})"))
         }
+        Cause::ScriptEnded => (exit.is_fault(), format!("{how} after its scripts had ended")),
         Cause::Retired(why) => {
             (exit.is_fault(), format!("{how} after it was told to leave: {why}"))
         }
@@ -131,6 +132,12 @@ mod tests {
                 true,
                 "was ended by SIGABRT (signal 6) after it was told to leave: \
                  the server was reloaded",
+            ),
+            (
+                Exit::Code(0),
+                Cause::ScriptEnded,
+                false,
+                "exited with status 0 after its scripts had ended",
             ),
             (signalled(40), Cause::Stopped, false, "was ended by signal 40 as the server ends"),
         ];

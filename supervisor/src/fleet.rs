@@ -342,6 +342,7 @@ impl Fleet {
         match message {
             FromDaemon::Ready(_) => Some(Event::Ready(id)),
             FromDaemon::ImportFailed(text) => Some(Event::ImportFailed(id, text)),
+            FromDaemon::WantsReplacement(Reason::ScriptEnded) => Some(Event::ScriptEnded(id)),
             FromDaemon::WantsReplacement(reason) => Some(Event::Wants(id, why(reason))),
             FromDaemon::Retired => Some(Event::Left(id)),
             FromDaemon::Stats(stats) => {

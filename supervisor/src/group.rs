@@ -53,6 +53,8 @@ pub enum Event {
     Wants(MemberId, Why),
     /// A process has left the listener of its own accord.
     Left(MemberId),
+    /// The scripts of a service have returned: it ends by itself.
+    ScriptEnded(MemberId),
     /// A process cannot be talked to any more.
     Lost(MemberId),
     /// A process has ended, or could not be started.
@@ -248,6 +250,11 @@ impl Group {
                 }
             }
             Event::Left(id) => self.left(id, now),
+            Event::ScriptEnded(id) => {
+                if let Some(member) = self.member(id).filter(|member| member.serves()) {
+                    member.cause = Some(Cause::ScriptEnded);
+                }
+            }
             Event::Lost(id) => self.lost(id, now, actions),
             Event::Gone(id) => self.gone(id, now, actions),
             Event::Scripts(scripts) => self.changed(scripts),

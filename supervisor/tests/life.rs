@@ -601,3 +601,23 @@ fn a_service_is_replaced_without_ever_being_there_twice() {
     assert!(watch.ended_within(Duration::ZERO));
     bench.stop();
 }
+
+#[test]
+fn a_service_whose_scripts_return_is_run_again_less_and_less_often() {
+    let mut bench = Bench::new();
+    let mut plan = bench.plan("service", 1);
+    plan.setup.threads = 0;
+    plan.env.push(variable("ON_SERVICE", "return"));
+    bench.log_level = 3;
+    // As httpd gives it: nobody connects to a service.
+    bench.serve_nowhere(1, &plan);
+    bench.expect_log(&["service runs as"]);
+    let first = Instant::now();
+    for _ in 0..3 {
+        let line = bench.expect_log(&["exited with status 0 after its scripts had ended"]);
+        assert!(line.contains("[wsgi:info]"), "{line}");
+        bench.expect_log(&["service runs as"]);
+    }
+    assert!(first.elapsed() > Duration::from_millis(650), "{:?}", first.elapsed());
+    bench.stop();
+}

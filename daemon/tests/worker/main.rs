@@ -812,11 +812,36 @@ finally:
         path: plan.path("app.wsgi").to_str().unwrap().to_owned(),
         application_group: String::new(),
     }];
-    let mut daemon = plan.serve();
+    let mut daemon = plan.start();
+    daemon.ready();
     daemon.expect_log("service runs");
-    daemon.retire(None);
+    daemon.signal(libc::SIGTERM);
     daemon.expect_log("service cleans up");
     daemon.wishes(Reason::ScriptEnded);
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn service_scripts_run_one_after_the_other_whatever_becomes_of_them() {
+    let mut plan = Plan::new(0);
+    plan.setup.mounts.clear();
+    for (name, text) in [
+        ("first.py", "raise RuntimeError('the first')"),
+        ("second.py", "import sys; sys.exit(3)"),
+        ("third.py", "import atexit; atexit.register(print, 'at exit'); print('the third')"),
+    ] {
+        fs::write(plan.path(name), text).unwrap();
+        plan.setup.import_scripts.push(ImportScript {
+            path: plan.path(name).to_str().unwrap().to_owned(),
+            application_group: String::new(),
+        });
+    }
+    let mut daemon = plan.start();
+    daemon.ready();
+    daemon.expect_log("RuntimeError: the first");
+    daemon.expect_log("the third");
+    daemon.wishes(Reason::ScriptEnded);
+    daemon.expect_log("at exit");
     assert_eq!(daemon.wait().code(), Some(0));
 }
 

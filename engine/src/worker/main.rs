@@ -177,13 +177,20 @@ fn run(
         }
     }
     shared.asked.loaded.store(true, Ordering::SeqCst);
-    let round = if setup.life.deadlock.is_some() { WATCHED_ROUND } else { ROUND };
+    if setup.threads == 0 {
+        service(shared, engine);
+    } else {
+        attend(shared, engine, nudge);
+    }
+    engine.stop();
+    own::leave(0)
+}
+
+/// Runs handlers of signals until the process shall end.
+fn attend(shared: &Shared, engine: &Engine, nudge: &OwnedFd) {
+    let round = if shared.setup.life.deadlock.is_some() { WATCHED_ROUND } else { ROUND };
     let mut exits = false;
     while !exits && !shared.asked.end.load(Ordering::SeqCst) {
-        if setup.threads == 0 && shared.asked.accept.load(Ordering::SeqCst) {
-            service(shared, engine);
-            break;
-        }
         // A failure to wait ends at once, and the round is made anyway.
         let _ = event::wait(&[nudge.as_fd(), shared.main.as_fd()], Some(round));
         let mut bytes = [0; 64];
@@ -201,8 +208,6 @@ fn run(
             let _ = event::wait(&[shared.main.as_fd()], Some(round));
         }
     }
-    engine.stop();
-    own::leave(0)
 }
 
 /// Loads what is to be there before the first request; gives what went wrong.

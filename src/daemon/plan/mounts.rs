@@ -19,9 +19,11 @@ pub(super) fn import_scripts(
             path: path.to_owned(),
             application_group: script.application_group.clone(),
         };
-        let mounted = mounts.iter().any(|mount| {
-            mount.path == script.path && mount.application_group == script.application_group
-        });
+        // A service runs its scripts and serves nothing.
+        let mounted = process.threads() > 0
+            && mounts.iter().any(|mount| {
+                mount.path == script.path && mount.application_group == script.application_group
+            });
         if !mounted && !scripts.contains(&script) {
             scripts.push(script);
         }

@@ -468,6 +468,22 @@ fn import_scripts_that_are_not_mounted() {
 }
 
 #[test]
+fn a_service_runs_all_its_scripts_and_is_nothing_without_any() {
+    let mut world = world().group("mail threads=0").alias("/", "/srv/a.wsgi", Some("mail"));
+    let outcome = world.plan();
+    assert!(outcome.groups.is_empty() && outcome.faults.is_empty(), "{outcome:?}");
+    let notice = outcome.notices.iter().find(|notice| notice.contains("nothing to run in it"));
+    assert!(notice.is_some_and(|notice| notice.contains("'mail'")), "{:?}", outcome.notices);
+    world.settings.import_scripts = vec![engine::settings::ImportScript {
+        path: "/srv/a.wsgi".to_owned(),
+        process_group: "mail".to_owned(),
+        ..engine::settings::ImportScript::default()
+    }];
+    let setup = world.only().plan.setup;
+    assert_eq!((setup.threads, setup.import_scripts.len()), (0, 1));
+}
+
+#[test]
 fn names_must_be_known() {
     let fault = world().group("blog").alias("/", "/a", Some("other")).fault();
     assert_eq!(

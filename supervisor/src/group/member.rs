@@ -73,6 +73,8 @@ pub enum Cause {
     StartupTimeout,
     /// It was ended because it could not import its scripts.
     NotImported,
+    /// It is a service, and its scripts returned.
+    ScriptEnded,
     /// It was replaced, and finished its requests.
     Retired(Why),
     /// It was replaced, and did not finish its requests in time.

@@ -362,6 +362,20 @@ fn a_service_that_ends_is_started_again_with_restraint() {
     story.wait(100);
     story.tell(Event::Gone(id(2)));
     assert_eq!(story.pause(), Some(200));
+    // Scripts that return end their process, which nobody disturbs in that.
+    story.wait(200);
+    story.tell(Event::Ready(id(3)));
+    assert_eq!(story.tell(Event::ScriptEnded(id(3))), []);
+    assert_eq!(story.wait(SECOND), []);
+    assert_eq!(story.tell(Event::Gone(id(3))), [Action::Ended(id(3), Cause::ScriptEnded)]);
+    assert_eq!(story.pause(), Some(400));
+    // One that is told to leave may say so as well.
+    story.wait(400);
+    story.tell(Event::Ready(id(4)));
+    assert_eq!(story.tell(Event::Reload), [Action::Terminate(id(4))]);
+    assert_eq!(story.tell(Event::ScriptEnded(id(4))), []);
+    let ended = Action::Ended(id(4), Cause::Retired(Why::Reload));
+    assert_eq!(story.tell(Event::Gone(id(4))), [ended, Action::Start(id(5))]);
 }
 
 #[test]

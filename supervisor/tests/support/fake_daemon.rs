@@ -53,6 +53,10 @@ fn main() {
         daemon.listener = None;
         let text = format!("service runs as {}", std::process::id());
         daemon.say(&FromDaemon::Log { level: 1, text });
+        if variable("ON_SERVICE") == "return" {
+            daemon.say(&FromDaemon::WantsReplacement(Reason::ScriptEnded));
+            std::process::exit(0);
+        }
     }
     loop {
         daemon.turn();

@@ -260,6 +260,17 @@ impl Bench {
         self.told()
     }
 
+    /// Tells a configuration with one group, which nobody can connect to.
+    pub(crate) fn serve_nowhere(&mut self, generation: u64, plan: &GroupPlan) {
+        let log = self.log.try_clone().unwrap();
+        let log_level = self.log_level;
+        let configure = Configure { generation, groups: 1, reload: true, log_level };
+        self.tell(&FromParent::Configure(configure), Some(&log));
+        let nothing = File::open("/dev/null").unwrap();
+        self.tell(&FromParent::Group(Box::new(plan.clone())), Some(&nothing));
+        assert_eq!(self.told(), ToParent::Configured(generation));
+    }
+
     /// As [`Bench::configure`], for a configuration that is taken.
     pub(crate) fn serve(&mut self, generation: u64, groups: &[(&GroupPlan, &Door)]) {
         assert_eq!(self.configure(generation, groups), ToParent::Configured(generation));
