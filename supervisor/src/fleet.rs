@@ -468,6 +468,7 @@ fn why(reason: Reason) -> Why {
         Reason::Inactivity => Why::Inactive,
         Reason::Reload => Why::Reload,
         Reason::StartupTimeout => Why::Startup,
+        Reason::Starved => Why::Starved,
         Reason::Stop | Reason::Signal | Reason::Application | Reason::ScriptEnded => Why::OwnAccord,
     }
 }
@@ -482,6 +483,7 @@ fn reason(why: Why, stopping: bool) -> Reason {
         Why::ScriptChanged => Reason::ScriptChanged,
         Why::OwnAccord => Reason::Application,
         Why::Startup => Reason::StartupTimeout,
+        Why::Starved => Reason::Starved,
         Why::Memory => Reason::Memory,
         Why::Cpu => Reason::CpuTime,
         Why::RequestTimeout => Reason::RequestTimeout,

@@ -83,6 +83,9 @@ def forked(environ):
     return text
 
 
+eaten = []
+
+
 def spin():
     while True:
         pass
@@ -101,6 +104,12 @@ def application(environ, start_response):
         note("counted", ".")
     if path == "/raise":
         raise RuntimeError("the application fails")
+    if path == "/eat-descriptors":
+        try:
+            while True:
+                eaten.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
     if path == "/hold":
         hold()
     if path == "/hold-body":

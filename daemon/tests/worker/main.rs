@@ -508,6 +508,26 @@ fn whoever_does_not_end_in_time_is_answered_at_the_end() {
 }
 
 #[test]
+fn an_application_that_eats_all_descriptors_is_replaced() {
+    let mut plan = Plan::new(2);
+    let limit = "ulimit -n 64 && exec \"$0\" \"$@\"";
+    plan.wrapper = ["/bin/sh", "-c", limit].map(str::to_owned).to_vec();
+    let mut daemon = plan.serve();
+    let mut kept = daemon.connect();
+    assert_eq!(kept.get("/eat-descriptors").text(), "Hello World");
+    // Who comes now waits, and gets the next process.
+    let mut next = daemon.connect();
+    let bytes = next.encode(&Ask::new("/count-me"));
+    next.raw(&bytes);
+    daemon.wishes(Reason::Starved);
+    assert_eq!(kept.get("/hello").text(), "Hello World");
+    daemon.retire(None);
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert!(daemon.log.iter().any(|line| line.contains("connections cannot be accepted")));
+    assert!(!daemon.plan.path("counted").exists());
+}
+
+#[test]
 fn garbage_ends_its_connection_and_nothing_else() {
     let daemon = daemon(1);
     let hello = Client::hello();

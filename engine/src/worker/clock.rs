@@ -54,6 +54,8 @@ pub(super) struct Clock {
     beat: Instant,
     /// Whether inactivity was reported, and not ended since.
     inactive: bool,
+    /// Whether it was reported that no connection can be accepted.
+    starves: bool,
     /// Whether it was reported that scripts take too long to load.
     overdue: bool,
 }
@@ -78,6 +80,7 @@ impl Clock {
             told: Stats::default(),
             beat: Instant::now(),
             inactive: false,
+            starves: false,
             overdue: false,
         }
     }
@@ -374,6 +377,10 @@ impl Clock {
             shared.status.wish(Reason::Inactivity);
         }
         self.inactive = idle;
+        if pool.starves() && !self.starves {
+            self.starves = true;
+            shared.status.wish(Reason::Starved);
+        }
         // Before that the supervisor sees to it.
         if shared.setup.alone
             && !self.overdue

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long nothing is accepted when the process has no descriptors left.
 const STARVED: Duration = Duration::from_millis(100);
+/// Failures in a row after which the process is not expected to get over it.
+const HOPELESS: u32 = 20;
 
 /// Who may connect.
 pub(super) struct Admission {
@@ -54,6 +56,8 @@ pub(super) struct Pool {
     /// One connection is to be given back: somebody waits in the listener.
     pressed: AtomicBool,
     starved: AtomicBool,
+    /// How often in a row that was so.
+    failures: AtomicU32,
     complaints: Mutex<Vec<String>>,
 }
 
@@ -102,6 +106,7 @@ impl Pool {
             crowded: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
             starved: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
             complaints: Mutex::default(),
         })
     }
@@ -131,6 +136,11 @@ impl Pool {
     /// Whether it is the calling thread that gives its connection back, after the request it has served.
     pub(super) fn yields(&self) -> bool {
         self.retiring() || self.pressed.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether those who want to connect have not been accepted for a while, for want of descriptors or memory.
+    pub(super) fn starves(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= HOPELESS
     }
 
     /// What went wrong with connections since the last call.
@@ -294,7 +304,10 @@ impl Pool {
             return None;
         }
         let socket = match event::accept(self.listener()) {
-            Ok(Some(socket)) => Arc::new(Guarded::new(socket)),
+            Ok(Some(socket)) => {
+                self.failures.store(0, Ordering::Relaxed);
+                Arc::new(Guarded::new(socket))
+            }
             Ok(None) => {
                 self.press(false);
                 return None;
@@ -302,6 +315,7 @@ impl Pool {
             Err(error) => {
                 // No descriptors or no memory: that passes when requests end.
                 self.starved.store(true, Ordering::Relaxed);
+                self.failures.fetch_add(1, Ordering::Relaxed);
                 self.complain(format!("connections cannot be accepted: {error}"));
                 return None;
             }

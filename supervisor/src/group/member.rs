@@ -35,6 +35,8 @@ pub enum Why {
     Cpu,
     /// A request takes longer than `request-timeout`.
     RequestTimeout,
+    /// It cannot accept connections any more.
+    Starved,
     /// Its status socket is gone.
     Lost,
     /// Its interpreter did not answer for `deadlock-timeout`.
@@ -56,6 +58,7 @@ impl fmt::Display for Why {
             Self::Memory => "it reached its memory limit",
             Self::Cpu => "it reached cpu-time-limit",
             Self::RequestTimeout => "a request ran longer than request-timeout",
+            Self::Starved => "it had no descriptors or memory left to accept connections",
             Self::Lost => "its status socket was lost",
             Self::Deadlock => "its interpreter was stuck for deadlock-timeout",
         })

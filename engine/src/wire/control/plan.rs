@@ -346,5 +346,7 @@ plain_choice! {
         ScriptEnded = 13,
         /// Scripts were not loaded within `startup-timeout=`, in a process that serves meanwhile.
         StartupTimeout = 14,
+        /// It has no descriptors, or no memory, to accept connections with.
+        Starved = 15,
     }
 }
