@@ -50,6 +50,7 @@ fn reach(link: &GroupLink) -> remote::GroupLink {
         waiting: usize::try_from(process.queue_limit()).unwrap_or(usize::MAX),
         connect_timeout: process.connect_timeout(),
         socket_timeout: link.socket_timeout.unwrap_or(SILENCE),
+        write_timeout: process.response_socket_timeout(),
         patience,
         request_buffering: process.request_buffering(),
         response_buffering: process.response_buffering(),

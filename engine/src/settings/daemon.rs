@@ -268,18 +268,6 @@ impl DaemonProcess {
         self.response_buffering.unwrap_or(RESPONSE_BUFFERING)
     }
 
-    /// `SO_SNDBUF` of connections; `None` is the system's.
-    #[must_use]
-    pub fn send_buffer_size(&self) -> Option<u64> {
-        on(self.send_buffer_size)
-    }
-
-    /// `SO_RCVBUF` of connections; `None` is the system's.
-    #[must_use]
-    pub fn receive_buffer_size(&self) -> Option<u64> {
-        on(self.receive_buffer_size)
-    }
-
     /// Whether `mod_wsgi.server_metrics()` tells anything; no unless written.
     #[must_use]
     pub fn server_metrics(&self) -> bool {

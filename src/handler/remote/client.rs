@@ -168,7 +168,7 @@ impl<'x, 'r> HttpClient<'x, 'r> {
     /// Waits until half of what is kept has gone.
     fn make_room(&mut self) -> Result<(), Gone> {
         while self.spooled() > self.link.response_buffering / 2 {
-            if self.request.has_pending_output() && !self.wait_for_room(self.timeout())? {
+            if self.request.has_pending_output() && !self.wait_for_room(self.write_timeout())? {
                 return Err(Gone);
             }
             self.push()?;
@@ -361,6 +361,10 @@ impl Client for HttpClient<'_, '_> {
 
     fn timeout(&self) -> Duration {
         self.request.client_timeout().unwrap_or(LONG)
+    }
+
+    fn write_timeout(&self) -> Duration {
+        self.link.write_timeout.unwrap_or_else(|| self.timeout())
     }
 
     fn lags(&self) -> bool {

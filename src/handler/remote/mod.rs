@@ -48,6 +48,8 @@ pub(crate) struct GroupLink {
     pub(crate) connect_timeout: Duration,
     /// How long a process may be silent before the request is answered by 504, or its response cut.
     pub(crate) socket_timeout: Duration,
+    /// How long the client may take nothing; `None` is httpd's `Timeout`.
+    pub(crate) write_timeout: Option<Duration>,
     /// How long a request may take in all from when it is sent, where there is a bound. The processes have
     /// bounds of their own, which are to be reached first: this is for the case that they cannot act.
     pub(crate) patience: Option<Duration>,

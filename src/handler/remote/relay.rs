@@ -73,8 +73,10 @@ pub(super) trait Client {
 
     /// The client's socket, to be waited for.
     fn socket(&self) -> Option<BorrowedFd<'_>>;
-    /// How long the client may take nothing and send nothing.
+    /// How long the client may send nothing.
     fn timeout(&self) -> Duration;
+    /// How long the client may take nothing.
+    fn write_timeout(&self) -> Duration;
     /// Whether something is kept that the client has not taken yet.
     fn lags(&self) -> bool;
     /// Sends of that what the client takes now.
@@ -522,7 +524,11 @@ impl<'t, C: Client> Turn<'t, C> {
         // A process that waits for the client's body may be silent.
         let silence = (!later).then(|| self.heard.checked_add(self.link.socket_timeout)).flatten();
         let patience = self.link.patience.and_then(|patience| self.sent_at.checked_add(patience));
-        let idle = (later || lags).then(|| self.moved.checked_add(self.client.timeout())).flatten();
+        let idle = match (lags, later) {
+            (true, _) => self.moved.checked_add(self.client.write_timeout()),
+            (false, true) => self.moved.checked_add(self.client.timeout()),
+            (false, false) => None,
+        };
         sooner(silence);
         sooner(patience);
         sooner(idle);

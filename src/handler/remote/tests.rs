@@ -176,6 +176,10 @@ impl Client for Memory {
         Duration::from_secs(20)
     }
 
+    fn write_timeout(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+
     fn lags(&self) -> bool {
         false
     }
@@ -312,6 +316,7 @@ fn group() -> Group {
         capacity: 2,
         waiting: 3,
         connect_timeout: Duration::from_millis(60),
+        write_timeout: None,
         socket_timeout: Duration::from_secs(20),
         patience: None,
         request_buffering: 1024 * 1024,

@@ -187,17 +187,19 @@ pub static OPTIONS: &[DaemonOption] = &[
     DaemonOption::new(
         "send-buffer-size",
         "bytes",
-        "the system's",
-        "Send buffer of connections to the processes",
+        "none",
+        "both directions of a request flow at the same time, so no buffer can be too small",
         |p, t| put(&mut p.send_buffer_size, size(t, 512)),
-    ),
+    )
+    .in_vain(|p| p.send_buffer_size.is_some()),
     DaemonOption::new(
         "receive-buffer-size",
         "bytes",
-        "the system's",
-        "Receive buffer of connections to the processes",
+        "none",
+        "both directions of a request flow at the same time, so no buffer can be too small",
         |p, t| put(&mut p.receive_buffer_size, size(t, 512)),
-    ),
+    )
+    .in_vain(|p| p.receive_buffer_size.is_some()),
     DaemonOption::new(
         "header-buffer-size",
         "bytes",

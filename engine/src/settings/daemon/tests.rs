@@ -237,8 +237,6 @@ fn without_options_mod_wsgis_defaults_hold() {
         assert_eq!(time, None);
     }
     for size in [
-        group.send_buffer_size(),
-        group.receive_buffer_size(),
         group.memory_limit(),
         group.virtual_memory_limit(),
         group.maximum_requests(),
@@ -315,7 +313,7 @@ fn what_has_no_effect_is_told() {
         assert_eq!(notices.len(), 1, "{}", option.name);
         assert!(notices[0].contains(&format!("'blog': {}= has no effect", option.name)));
     }
-    assert_eq!(OPTIONS.iter().filter(|option| !option.has_effect()).count(), 3);
+    assert_eq!(OPTIONS.iter().filter(|option| !option.has_effect()).count(), 5);
     assert!(parse("interrupt-timeout=1").notices()[0].contains("without request-timeout="));
     assert!(parse("interrupt-timeout=1 request-timeout=1").notices().is_empty());
     assert!(parse("eviction-timeout=0").notices()[0].contains("graceful-timeout= holds"));
