@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::settings::daemon::OPTIONS;
 use crate::settings::{AliasOptions, ImportScript, Pattern};
 
 /// Everything a directive can change.
@@ -196,10 +197,6 @@ fn alias_faults() {
         refuses(&with("blog"), "'blog' is not an option: options are written name=value");
         refuses(&with("=blog"), "option name missing before '='");
         refuses(&with("pass-authorization=1"), "pass-authorization=: '1' is not allowed: write On");
-        refuses(
-            &with("process-group=blog application-group=%{GLOBAL}"),
-            "process group 'blog' is not defined: write process-group=%{GLOBAL}",
-        );
         for option in
             ["process-group", "application-group", "callable-object", "pass-authorization"]
         {
@@ -512,5 +509,29 @@ fn the_reference_page_agrees_with_the_list() {
         assert!(lines.contains(&format!("{}.", entry.help).as_str()), "{title}: help is missing");
         assert!(body.contains("\n```apache\n"), "{title}: example is missing");
         assert!(body.contains("\nDifferences from mod_wsgi: "), "{title}: differences are missing");
+    }
+}
+
+#[test]
+fn the_reference_page_has_every_option_of_a_group() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/directives.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let sections = sections(&page);
+    let (_, body) = sections.iter().find(|(title, _)| *title == "WSGIDaemonProcess").unwrap();
+    let rows: Vec<&str> = body.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(rows.len(), OPTIONS.len());
+    for (row, option) in rows.iter().zip(OPTIONS) {
+        let mut columns = row.trim_matches('|').replace("\\|", "\0");
+        columns = columns.replace(" | ", "\u{1}").replace('\0', "|");
+        let columns: Vec<&str> = columns.trim().split('\u{1}').collect();
+        let [written, default, effect, difference] = columns.as_slice() else {
+            panic!("{} does not have four columns: {row}", option.name);
+        };
+        assert_eq!(*written, format!("`{}={}`", option.name, option.value));
+        assert_eq!(*default, option.default, "{}", option.name);
+        let effect_of = if option.has_effect() { "" } else { "Without effect: " };
+        let help = format!("{effect_of}{}.", option.help);
+        assert!(effect.starts_with(&help), "{}: '{help}' is missing", option.name);
+        assert!(!difference.is_empty(), "{}", option.name);
     }
 }
