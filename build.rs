@@ -142,6 +142,7 @@ const VARIABLES: &[&str] = &[
     "MODULE_MAGIC_NUMBER_MINOR",
     "OK",
     "OPT_EXECCGI",
+    "OR_AUTHCFG",
     "OR_FILEINFO",
     "RSRC_CONF",
     "ap_run_mode",

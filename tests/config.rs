@@ -131,6 +131,27 @@ const TABLE: &[Row] = &[
     ("WSGIChunkedRequest", SWITCH, NO_SWITCH),
     ("WSGIMapHEADToGET", THREE_WAY, NO_SWITCH),
     ("WSGIEnableSendfile", SWITCH, NO_SWITCH),
+    (
+        "WSGITrustedProxyHeaders",
+        &["X-Forwarded-For", "x-real-ip X-Forwarded-Proto", "\"X-Forwarded-Host\" X-HTTPS"],
+        &[
+            ("", "none is given"),
+            ("Forwarded", "no header that is understood"),
+            ("X_Forwarded_For", "no header that is understood"),
+            ("X-Forwarded-For \"\"", "no header that is understood"),
+        ],
+    ),
+    (
+        "WSGITrustedProxies",
+        &["127.0.0.1", "10.0.0.0/8 192.168 172.16.0.0/255.240.0.0", "::1 FD00::/8"],
+        &[
+            ("", "none is given"),
+            ("localhost", "no IP address"),
+            ("10.0.0.0/33", "no IP address"),
+            ("10.0.0.0/255.0.255.0", "no IP address"),
+            ("::1 *", "no IP address"),
+        ],
+    ),
     // The right ones depend on the machine; see the tests below.
     ("WSGIPythonHome", &[], &[("", "one argument"), ("/a /b", "too much"), ("\"\"", "empty")]),
     ("WSGIPythonEggs", &["/srv/eggs"], &[("", "one argument"), ("/a /b", "too much")]),

@@ -39,6 +39,11 @@ impl Command<'_> {
         !self.parms().path.is_null()
     }
 
+    /// Whether the directive stands in an `.htaccess` file, which is read while a request is served.
+    pub(crate) fn in_htaccess(&self) -> bool {
+        self.parms().override_ & (sys::RSRC_CONF | sys::ACCESS_CONF) == 0
+    }
+
     /// What httpd says if this is not the main server's configuration.
     pub(crate) fn refused_outside_main_server(&self) -> Option<String> {
         // SAFETY: httpd's own structure for this directive, alive during the call.
@@ -169,7 +174,7 @@ const fn allowed(scope: &Scope) -> c_int {
         Scope::Global | Scope::Server => sys::RSRC_CONF,
         Scope::ServerDir => sys::RSRC_CONF | sys::ACCESS_CONF,
         Scope::ServerDirHtaccess => sys::RSRC_CONF | sys::ACCESS_CONF | sys::OR_FILEINFO,
-        Scope::Dir => sys::ACCESS_CONF,
+        Scope::Dir => sys::ACCESS_CONF | sys::OR_AUTHCFG,
     }
 }
 

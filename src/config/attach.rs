@@ -1,5 +1,6 @@
 //! Directives to settings: what httpd keeps for us per server and directory, and how it is filled.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,6 +80,8 @@ pub(crate) struct Process {
     pub(crate) home_place: Place,
     /// Where the Python of that home is, or why it cannot be used; set when all has been read.
     pub(crate) located: Option<Result<Arc<Located>, String>>,
+    /// The names of all directives that stand anywhere but in `.htaccess`.
+    pub(crate) written: BTreeSet<&'static str>,
     /// The section whose directives are being read.
     section: Option<InterpreterBlock>,
 }
@@ -125,8 +128,20 @@ impl DirectoryConfig {
     }
 }
 
-/// Applies one directive.
+/// Applies one directive, and takes note that it is there.
 pub(crate) fn apply<W>(entry: &'static Entry, command: &mut Command<'_>) -> Result<(), String>
+where
+    W: Wiring<Server = ServerConfig, Directory = DirectoryConfig>,
+{
+    change::<W>(entry, command)?;
+    // An .htaccess file is read by many threads; they leave what servers share alone.
+    if !command.in_htaccess() {
+        server::<W>(command)?.process().written.insert(entry.name);
+    }
+    Ok(())
+}
+
+fn change<W>(entry: &'static Entry, command: &mut Command<'_>) -> Result<(), String>
 where
     W: Wiring<Server = ServerConfig, Directory = DirectoryConfig>,
 {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::python::locate::{self, Located};
-use engine::settings::GroupName;
+use engine::settings::{GroupName, catalogue};
 use engine::wsgi::{Level, VERSION};
 
 use super::attach::{Process, ServerConfig};
@@ -22,7 +22,9 @@ impl<W: Wiring<Server = ServerConfig>> ConfigHook for Check<W> {
         let Some(config) = main.config::<W>() else { return Ok(()) };
         let needed = needs_python::<W>(main);
         let mut process = config.process();
-        for notice in process.settings.notices() {
+        let written = |name: &str| process.written.contains(name);
+        let notices = process.settings.notices();
+        for notice in notices.into_iter().chain(catalogue::notices(written)) {
             log::server(Level::Warning, &notice);
         }
         if !needed && process.settings.python_home.is_none() {

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use engine::settings::proxies::{Header, Testimony};
 use engine::settings::request::Effective;
 use engine::settings::{MapHead, PassAuthorization};
 use engine::wsgi::{Key, Sink};
@@ -28,18 +29,28 @@ pub(crate) struct Description<'x, 'r> {
 impl<'r> Description<'_, 'r> {
     /// Writes all of it.
     pub(crate) fn write(&self, environ: &mut impl Sink) {
+        let said = self.proxies().unwrap_or_default();
         // Variables first: what httpd and the client say about the request wins over SetEnv.
-        self.describe_variables(environ);
-        self.describe_server(environ);
-        self.describe_client(environ);
-        self.describe_request(environ);
-        self.describe_headers(environ);
+        self.describe_variables(environ, &said);
+        self.describe_server(environ, &said);
+        self.describe_client(environ, &said);
+        self.describe_request(environ, &said);
+        self.describe_headers(environ, &said);
         if let Some(length) = self.announced {
             environ.set(Key::ContentLength, length.to_bytes());
         }
     }
 
-    fn describe_variables(&self, environ: &mut impl Sink) {
+    /// What trusted proxies say of the request.
+    fn proxies(&self) -> Option<Testimony<'r>> {
+        let request = self.request;
+        self.effective.proxies.hear(request.client_address().to_bytes(), |header: Header| {
+            let variable = || request.variables()?.value(header.variable());
+            request.header(header.name()).or_else(variable).map(CStr::to_bytes)
+        })
+    }
+
+    fn describe_variables(&self, environ: &mut impl Sink, said: &Testimony<'_>) {
         let Some(variables) = self.request.variables() else { return };
         // mod_include and others leave all CGI variables of the page for its includes, which have no
         // body of their own.
@@ -49,16 +60,26 @@ impl<'r> Description<'_, 'r> {
             if includes && (name == b"CONTENT_LENGTH" || name == b"CONTENT_TYPE") {
                 return;
             }
+            // What a trusted proxy says of the scheme is not mixed with what mod_ssl says.
+            if said.hides_variable(name) || (said.https.is_some() && name == b"HTTPS") {
+                return;
+            }
             environ.var(name, value.to_bytes());
         });
     }
 
-    fn describe_server(&self, environ: &mut impl Sink) {
+    fn describe_server(&self, environ: &mut impl Sink, said: &Testimony<'_>) {
         let request = self.request;
         environ.set(Key::ServerSoftware, request.server_banner().to_bytes());
-        let name = request.escape_html(request.server_name());
-        environ.set(Key::ServerName, name.to_bytes());
-        environ.set(Key::ServerPort, Digits::new(request.server_port().into()).as_bytes());
+        match said.server_name {
+            Some(name) => environ.set(Key::ServerName, name),
+            None => {
+                let name = request.escape_html(request.server_name());
+                environ.set(Key::ServerName, name.to_bytes());
+            }
+        }
+        let port = Digits::new(request.server_port().into());
+        environ.set(Key::ServerPort, said.server_port.unwrap_or(port.as_bytes()));
         environ.set(Key::ServerAddr, request.local_address().to_bytes());
         if let Some(admin) = request.server().and_then(|server| server.admin()) {
             environ.set(Key::ServerAdmin, admin.to_bytes());
@@ -73,9 +94,10 @@ impl<'r> Description<'_, 'r> {
         environ.set(Key::ServerPid, self.pid);
     }
 
-    fn describe_client(&self, environ: &mut impl Sink) {
+    fn describe_client(&self, environ: &mut impl Sink, said: &Testimony<'_>) {
         let request = self.request;
-        environ.set(Key::RemoteAddr, request.client_address().to_bytes());
+        let client = said.client.unwrap_or(request.client_address().to_bytes());
+        environ.set(Key::RemoteAddr, client);
         environ.set(Key::RemotePort, Digits::new(request.peer_port().into()).as_bytes());
         if let Some(user) = request.user() {
             environ.set(Key::RemoteUser, user.to_bytes());
@@ -102,7 +124,7 @@ impl<'r> Description<'_, 'r> {
         }
     }
 
-    fn describe_request(&self, environ: &mut impl Sink) {
+    fn describe_request(&self, environ: &mut impl Sink, said: &Testimony<'_>) {
         let request = self.request;
         environ.set(Key::RequestMethod, self.method());
         environ.set(Key::ServerProtocol, request.protocol().to_bytes());
@@ -115,7 +137,10 @@ impl<'r> Description<'_, 'r> {
         environ.set(Key::RequestUri, uri);
         environ.set_path(Key::ScriptFilename, self.script_filename());
         let Paths { script_name, path_info } = self.paths;
-        environ.set(Key::ScriptName, script_name);
+        environ.set(Key::ScriptName, said.script_name.unwrap_or(script_name));
+        if let Some(mount_point) = said.script_name {
+            environ.set(Key::MountPoint, mount_point);
+        }
         environ.set(Key::PathInfo, path_info);
         environ.set(Key::ModScriptName, script_name);
         environ.set(Key::ModPathInfo, path_info);
@@ -128,10 +153,10 @@ impl<'r> Description<'_, 'r> {
         }
         // Microseconds since 1970 fit a double exactly for the next two centuries.
         environ.set_float(Key::RequestStart, request.start() as f64 / 1e6);
-        environ.https(request.is_tls());
+        environ.https(said.https.unwrap_or_else(|| request.is_tls()));
     }
 
-    fn describe_headers(&self, environ: &mut impl Sink) {
+    fn describe_headers(&self, environ: &mut impl Sink, said: &Testimony<'_>) {
         let Some(headers) = self.request.headers() else { return };
         let by_httpd = self.request.passes_authorization();
         let authorization = by_httpd
@@ -145,6 +170,9 @@ impl<'r> Description<'_, 'r> {
             };
         headers.each(|name, value| {
             let (name, value) = (name.to_bytes(), value.to_bytes());
+            if said.hides_header(name) {
+                return;
+            }
             match special(name) {
                 Some(Special::ContentType) => environ.set(Key::ContentType, value),
                 Some(Special::ContentLength) => environ.set(Key::ContentLength, value),
@@ -167,6 +195,12 @@ impl<'r> Description<'_, 'r> {
                 }
             }
         });
+        if let Some(chain) = said.forwarded_for.filter(|_| !said.hides_header(FORWARDED_FOR)) {
+            environ.header(FORWARDED_FOR, chain);
+        }
+        if let Some(host) = said.host {
+            environ.header(b"Host", host);
+        }
     }
 
     fn method(&self) -> &'r [u8] {
@@ -190,6 +224,8 @@ impl<'r> Description<'_, 'r> {
         }
     }
 }
+
+const FORWARDED_FOR: &[u8] = Header::XForwardedFor.name().to_bytes();
 
 /// The user of the nearest earlier request in a chain of internal redirects.
 fn earlier_user<'r>(request: &Request<'r>) -> Option<&'r CStr> {

@@ -10,6 +10,9 @@ use super::value::{Fault, choice, on_off, one_word, seconds, whole};
 use super::{GroupName, ProcessSettings, RequestSettings, ScriptAlias, ServerSettings};
 
 mod daemon;
+mod hooks;
+
+pub use hooks::notices;
 
 /// One directive.
 #[derive(Clone, Copy, Debug)]
@@ -96,9 +99,9 @@ impl Entry {
 /// Every directive there is, in the order of the reference page.
 pub static CATALOGUE: &[Entry] = &ALL;
 
-static ALL: [Entry; PARTS[0].len() + PARTS[1].len()] = joined();
+static ALL: [Entry; PARTS[0].len() + PARTS[1].len() + PARTS[2].len()] = joined();
 
-const PARTS: [&[Entry]; 2] = [BASIC, daemon::ENTRIES];
+const PARTS: [&[Entry]; 3] = [BASIC, daemon::ENTRIES, hooks::ENTRIES];
 
 /// The parts in their order, as one table.
 const fn joined<const COUNT: usize>() -> [Entry; COUNT] {

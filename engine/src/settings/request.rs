@@ -1,6 +1,7 @@
 //! Settings that may differ by virtual host, directory and `.htaccess`.
 
 use super::group::{GroupName, literal, variable};
+use super::proxies::{Proxies, ProxySettings};
 use super::server::AliasOptions;
 use super::value::{Fault, Words, one_word};
 
@@ -77,6 +78,8 @@ pub struct RequestSettings {
     pub map_head_to_get: Option<MapHead>,
     /// `WSGIEnableSendfile`
     pub enable_sendfile: Option<bool>,
+    /// `WSGITrustedProxyHeaders` and `WSGITrustedProxies`
+    pub proxies: ProxySettings,
 }
 
 /// What holds for one request: every setting has a value.
@@ -105,6 +108,8 @@ pub struct Effective<'a> {
     /// Whether files are sent by the kernel; `None` where it is not written: then httpd's own
     /// `EnableSendfile` can turn it off.
     pub enable_sendfile: Option<bool>,
+    /// The reverse proxies that are believed, and by which headers.
+    pub proxies: Proxies<'a>,
 }
 
 impl RequestSettings {
@@ -132,6 +137,7 @@ impl RequestSettings {
             chunked_request: child.chunked_request.or(parent.chunked_request),
             map_head_to_get: child.map_head_to_get.or(parent.map_head_to_get),
             enable_sendfile: child.enable_sendfile.or(parent.enable_sendfile),
+            proxies: ProxySettings::merge(&parent.proxies, &child.proxies),
         }
     }
 
@@ -164,6 +170,10 @@ impl RequestSettings {
             chunked_request: first(dir, server, |s| s.chunked_request).unwrap_or(true),
             map_head_to_get: first(dir, server, |s| s.map_head_to_get).unwrap_or(MapHead::Auto),
             enable_sendfile: first(dir, server, |s| s.enable_sendfile),
+            proxies: Proxies {
+                headers: first(dir, server, |s| s.proxies.headers.as_deref()).unwrap_or_default(),
+                networks: first(dir, server, |s| s.proxies.networks.as_deref()).unwrap_or_default(),
+            },
         }
     }
 }
@@ -239,7 +249,15 @@ mod tests {
             chunked_request: Some(flag),
             map_head_to_get: Some(if flag { MapHead::On } else { MapHead::Off }),
             enable_sendfile: Some(flag),
+            proxies: proxies(if flag { "10.0.0.1" } else { "10.0.0.2" }),
         }
+    }
+
+    fn proxies(network: &str) -> ProxySettings {
+        let mut proxies = ProxySettings::default();
+        proxies.add_headers("X-Real-IP").unwrap();
+        proxies.add_networks(network).unwrap();
+        proxies
     }
 
     #[test]
@@ -268,6 +286,7 @@ mod tests {
             chunked_request: true,
             map_head_to_get: MapHead::Auto,
             enable_sendfile: None,
+            proxies: Proxies::default(),
         };
         assert_eq!(RequestSettings::resolve(None, &none), defaults);
         assert_eq!(RequestSettings::resolve(Some(&none), &none), defaults);
@@ -290,6 +309,8 @@ mod tests {
             assert_eq!(found.callable, Callable::Name(if flag { "one" } else { "two" }));
             assert_eq!(Some(found.pass_authorization), expected.pass_authorization);
             assert_eq!(Some(found.map_head_to_get), expected.map_head_to_get);
+            assert_eq!(Some(found.proxies.networks), expected.proxies.networks.as_deref());
+            assert_eq!(Some(found.proxies.headers), expected.proxies.headers.as_deref());
             for value in [
                 found.ignore_activity,
                 found.script_reloading,
