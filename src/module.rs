@@ -7,7 +7,7 @@ use crate::apache::{Command, Pool, Server};
 use crate::config::attach::{self, DirectoryConfig, MountIndex, ServerConfig};
 use crate::config::resolve;
 use crate::daemon;
-use crate::handler::{child, dispatch, mapping};
+use crate::handler::{access, child, dispatch, mapping};
 
 // `<IfModule mod_wsgi.c>` asks for this name, and `<IfModule wsgi_module>` for the symbol.
 module_record!(Module, c"mod_wsgi.c");
@@ -54,6 +54,13 @@ impl Wiring for Module {
             // These claim whole classes of URLs; a script alias is meant where it is written.
             before: &[c"mod_userdir.c", c"mod_vhost_alias.c"],
         });
+        hooks.check_access::<access::Admit<Self>>(Neighbours {
+            // Scripts may ask what mod_ssl knows of the client.
+            after: &[c"mod_ssl.c"],
+            before: &[c"mod_authz_host.c"],
+        });
+        hooks.users::<access::Users<Self>>(c"wsgi");
+        hooks.groups::<access::Groups<Self>>(c"wsgi-group");
         hooks.handler::<dispatch::Answer<Self>>();
     }
 }

@@ -30,6 +30,19 @@ const NO_SWITCH: &[(&str, &str)] = &[
 ];
 const THREE_WAY: &[&str] = &["On", "off", "Auto", "AUTO"];
 
+const ASKED: &[&str] = &[
+    "/srv/asked.py",
+    "\"/srv/with blank.py\" application-group=%{SERVER}",
+    "/srv/asked.py application-group='a group'",
+];
+const NOT_ASKED: &[(&str, &str)] = &[
+    ("", "takes a script"),
+    ("\"\"", "takes a script"),
+    ("/srv/asked.py other", "name=value"),
+    ("/srv/asked.py process-group=a", "unknown option 'process-group'"),
+    ("/srv/asked.py application-group=", "no value"),
+];
+
 const TABLE: &[Row] = &[
     (
         "WSGIScriptAlias",
@@ -152,6 +165,27 @@ const TABLE: &[Row] = &[
             ("::1 *", "no IP address"),
         ],
     ),
+    ("WSGIAccessScript", ASKED, NOT_ASKED),
+    ("WSGIAuthUserScript", ASKED, NOT_ASKED),
+    ("WSGIAuthGroupScript", ASKED, NOT_ASKED),
+    ("WSGIDispatchScript", ASKED, NOT_ASKED),
+    (
+        "WSGIHandlerScript",
+        &[
+            "name /srv/handler.py",
+            "'a name' \"/srv/with blank.py\" application-group=%{GLOBAL}",
+            "name /srv/handler.py process-group=%{GLOBAL} application-group=%{ENV:x}",
+            "name /srv/handler.py pass-authorization=Auto",
+        ],
+        &[
+            ("", "name of a handler"),
+            ("name", "takes a script"),
+            ("name /srv/handler.py other", "name=value"),
+            ("name /srv/handler.py callable-object=a", "unknown option 'callable-object'"),
+            ("name /srv/handler.py pass-authorization=Maybe", "Auto"),
+            ("name /srv/handler.py process-group=", "no value"),
+        ],
+    ),
     // The right ones depend on the machine; see the tests below.
     ("WSGIPythonHome", &[], &[("", "one argument"), ("/a /b", "too much"), ("\"\"", "empty")]),
     ("WSGIPythonEggs", &["/srv/eggs"], &[("", "one argument"), ("/a /b", "too much")]),
@@ -231,8 +265,13 @@ fn every_directive_has_a_row() {
 
 #[test]
 fn right_arguments_are_accepted() {
-    let lines: Vec<String> = CATALOGUE.iter().flat_map(right).collect();
-    accepted(&lines.join("\n"));
+    let (sections, others): (Vec<_>, Vec<_>) =
+        CATALOGUE.iter().partition(|entry| entry.scope == Scope::Dir);
+    let lines = |entries: Vec<&Entry>| {
+        entries.into_iter().flat_map(right).collect::<Vec<String>>().join("\n")
+    };
+    let (sections, others) = (lines(sections), lines(others));
+    accepted(&format!("{others}\n<Directory /srv>\n{sections}\n</Directory>"));
 }
 
 #[test]
@@ -241,7 +280,12 @@ fn wrong_arguments_are_told() {
     for (name, _, wrong) in TABLE {
         for (arguments, part) in *wrong {
             let line = format!("{name} {arguments}");
-            let output = Site::configtest(&line);
+            let only_in_sections = Entry::find(name).unwrap().scope == Scope::Dir;
+            let lines = match only_in_sections {
+                true => format!("<Directory /srv>\n{line}\n</Directory>"),
+                false => line.clone(),
+            };
+            let output = Site::configtest(&lines);
             let text = tools::both(&output);
             let told = text.contains(name.trim_start_matches('<')) && text.contains(part);
             if output.status.success() || !told || !text.contains("Syntax error on line") {
@@ -308,9 +352,16 @@ fn htaccess_files_hold_what_they_may() {
     }
     let server = site.start();
     server.allow_log("not allowed here");
+    server.allow_log("/srv/asked.py cannot be read");
     for (folder, allowed) in expected {
         let reply = server.get(&format!("/{folder}/file"));
-        assert_eq!(reply.status, if allowed { 200 } else { 500 }, "{folder}");
+        let status = match allowed {
+            false => 500,
+            // Its script is asked, and does not exist.
+            true if folder.ends_with("WSGIAccessScript") => 403,
+            true => 200,
+        };
+        assert_eq!(reply.status, status, "{folder}");
     }
 }
 

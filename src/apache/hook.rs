@@ -179,6 +179,22 @@ impl Hooks<'_> {
         unsafe { sys::ap_hook_translate_name(Some(on_request::<H>), after, before, MIDDLE) };
     }
 
+    /// May this client come in, whoever it is?
+    ///
+    /// Asked anew where a request is redirected internally to another directory: what is asked may look at
+    /// the URL.
+    pub(crate) fn check_access<H: RequestHook>(&self, neighbours: Neighbours) {
+        let (after, before) = (self.list(neighbours.after), self.list(neighbours.before));
+        let each = sys::AP_AUTH_INTERNAL_PER_URI;
+        // SAFETY: a function of the right type; lists ended by null that live as long as the hooks.
+        unsafe { sys::ap_hook_check_access(Some(on_request::<H>), after, before, MIDDLE, each) };
+    }
+
+    /// The pool that lives as long as the hooks.
+    pub(super) fn pool(&self) -> &Pool<'_> {
+        &self.pool
+    }
+
     /// The answer to a request.
     pub(crate) fn handler<H: RequestHook>(&self) {
         // SAFETY: a function of the right type.

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "this room is the border to httpd; see SAFETY.md")]
 
 pub(crate) mod account;
+pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod client;
 pub(crate) mod command;

@@ -84,6 +84,13 @@ impl<'p> Pool<'p> {
         unsafe { NonNull::new_unchecked(room) }
     }
 
+    /// Keeps `value` as long as the pool.
+    pub(crate) fn hold<T: 'static>(&self, value: T) -> &'p T {
+        let placed = self.place(value);
+        // SAFETY: just placed; it stays as long as the pool and nobody writes it (S1).
+        unsafe { placed.as_ref() }
+    }
+
     /// Has `F` run first of all when the pool is cleared: before its sub-pools go and before its other
     /// cleanups, so that threads of ours can still end in good order.
     pub(crate) fn before_cleared<F: Farewell>(&self) {

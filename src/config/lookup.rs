@@ -112,7 +112,7 @@ fn in_server<'r>(request: &Request<'r>, name: &CStr, script_name: Option<&[u8]>)
 }
 
 /// Text as UTF-8; text that is not is taken as latin-1, so that different names stay different.
-fn decode(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()),

@@ -78,6 +78,9 @@ pub(crate) fn needs_python<W: Wiring<Server = ServerConfig>>(main: &Server<'_>) 
     let Some(config) = main.config::<W>() else { return false };
     {
         let process = config.process();
+        if catalogue::ASKED_IN_HTTPD.iter().any(|name| process.written.contains(name)) {
+            return true;
+        }
         if process.settings.restrict_embedded() {
             return false;
         }

@@ -144,6 +144,8 @@ impl<'r> Description<'_, 'r> {
         environ.set(Key::PathInfo, path_info);
         environ.set(Key::ModScriptName, script_name);
         environ.set(Key::ModPathInfo, path_info);
+        let script = self.effective.handler.map(|script| script.path.as_bytes());
+        environ.set(Key::HandlerScript, script.unwrap_or_default());
         environ.set(Key::RequestHandler, request.handler().unwrap_or_default().to_bytes());
         if let Some(id) = request.log_id() {
             environ.set(Key::RequestId, id.to_bytes());

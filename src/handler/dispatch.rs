@@ -1,13 +1,13 @@
 //! A request for a script: may it run, and what does its answer mean to httpd?
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use engine::settings::GroupName;
 use engine::settings::request::Effective;
+use engine::settings::{GroupName, HandlerScript};
 use engine::wire::message::Target;
 use engine::wsgi::{Call, Level, Outcome};
 
@@ -17,6 +17,7 @@ use super::groups::Group;
 use super::mapping::{self, HANDLER};
 use super::paths::Paths;
 use super::remote::{self, Task};
+use super::{asking, dispatch_script};
 use crate::apache::hook::{RequestHook, Wiring};
 use crate::apache::process::SignalsHeld;
 use crate::apache::request::FileKind;
@@ -33,12 +34,14 @@ where
 {
     fn run(request: &mut Request<'_>) -> Verdict {
         let Some(handler) = request.handler() else { return Verdict::Declined };
-        if handler != HANDLER && handler != c"application/x-httpd-wsgi" {
-            return Verdict::Declined;
-        }
         let Some(server) = request.server() else { return Verdict::Declined };
         let Some(config) = server.config::<W>() else { return Verdict::Declined };
-        match answer::<W>(request, config) {
+        let ours = handler == HANDLER || handler == c"application/x-httpd-wsgi";
+        let script = if ours { None } else { handler_script::<W>(request, config, handler) };
+        if !ours && script.is_none() {
+            return Verdict::Declined;
+        }
+        match answer::<W>(request, config, script) {
             Ok(verdict) => verdict,
             Err(refusal) => {
                 log::request(request, Level::Error, &refusal.reason);
@@ -58,12 +61,33 @@ fn refuse<T>(status: u16, reason: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { status, reason: reason.into() })
 }
 
-fn answer<'r, W>(request: &mut Request<'r>, config: &'r ServerConfig) -> Result<Verdict, Refusal>
+/// The script that `WSGIHandlerScript` gives a handler's name.
+fn handler_script<'r, W>(
+    request: &Request<'r>,
+    config: &'r ServerConfig,
+    handler: &CStr,
+) -> Option<&'r HandlerScript>
+where
+    W: Wiring<Directory = DirectoryConfig>,
+{
+    let directory = request.directory::<W>().map(|directory| &directory.request.hooks);
+    let name = handler.to_bytes();
+    directory.and_then(|hooks| hooks.handler(name)).or_else(|| config.request.hooks.handler(name))
+}
+
+fn answer<'r, W>(
+    request: &mut Request<'r>,
+    config: &'r ServerConfig,
+    handler: Option<&'r HandlerScript>,
+) -> Result<Verdict, Refusal>
 where
     W: Wiring<Server = ServerConfig, Directory = DirectoryConfig, Request = MountIndex>,
 {
-    let aliased = mapping::is_aliased(request);
-    admit_file(request, aliased)?;
+    let aliased = handler.is_none() && mapping::is_aliased(request);
+    if handler.is_none() {
+        admit_file(request, aliased)?;
+    }
+    admit_path_info(request)?;
     let mount = if aliased {
         let index = request.recall::<W>().copied().or_else(|| {
             // An internal redirect that keeps the file (DirectoryIndex) comes without our own record.
@@ -74,10 +98,14 @@ where
         None
     };
     let effective = lookup::effective::<W>(request, config, mount);
+    let effective = handler.map_or(effective, |script| effective.with_handler(script));
     admit_body(request, &effective)?;
 
     let Some(child) = child::this() else { return refuse(500, "this child has not started") };
     let paths = Paths::of(request);
+    let Ok(effective) = dispatch_script::decide(request, config, effective, &paths) else {
+        return Ok(Verdict::Status(500));
+    };
     let case_sensitive = child.case_sensitive;
     let process_group =
         lookup::group(request, effective.process_group, &paths.script_name, case_sensitive);
@@ -100,7 +128,11 @@ where
     let application_group =
         lookup::group(request, effective.application_group, &paths.script_name, case_sensitive);
     let callable = lookup::callable(request, effective.callable);
-    let script = request.filename().unwrap_or_default();
+    let (script, mtime) = match effective.handler {
+        // A file that is gone is another one than the one that was loaded.
+        Some(script) => (script.path.as_bytes(), asking::modified(&script.path).unwrap_or(0)),
+        None => (request.filename().unwrap_or_default().to_bytes(), request.file_mtime()),
+    };
 
     let _held = SignalsHeld::hold();
     let engine = match child.engine(config) {
@@ -109,8 +141,8 @@ where
     };
     let call = Call {
         application_group: &application_group,
-        script: script.to_bytes(),
-        mtime: request.file_mtime(),
+        script,
+        mtime,
         callable: &callable,
         reloading: effective.script_reloading,
         handler: request.handler().unwrap_or_default().to_bytes(),
@@ -160,7 +192,10 @@ fn remote<'r>(
     group: &Group,
 ) -> Result<Verdict, Refusal> {
     let link = group.link;
-    let script = request.filename().unwrap_or_default().to_bytes();
+    let script = match effective.handler {
+        Some(script) => script.path.as_bytes(),
+        None => request.filename().unwrap_or_default().to_bytes(),
+    };
     if let Some(reason) = group.forbids(Path::new(OsStr::from_bytes(script))) {
         return refuse(403, reason);
     }
@@ -203,18 +238,18 @@ fn admit_file(request: &Request<'_>, aliased: bool) -> Result<(), Refusal> {
     }
     match request.file_kind() {
         FileKind::Missing => {
-            return refuse(
-                404,
-                format!("there is no such script, or it cannot be read: {}", file()),
-            );
+            refuse(404, format!("there is no such script, or it cannot be read: {}", file()))
         }
-        FileKind::Directory => {
-            return refuse(403, format!("a directory is no WSGI script: {}", file()));
-        }
-        FileKind::File => {}
+        FileKind::Directory => refuse(403, format!("a directory is no WSGI script: {}", file())),
+        FileKind::File => Ok(()),
     }
+}
+
+/// May something stand behind the file in its URL?
+fn admit_path_info(request: &Request<'_>) -> Result<(), Refusal> {
     if request.rejects_path_info() && request.path_info().is_some() {
-        return refuse(404, format!("AcceptPathInfo is Off for this script: {}", file()));
+        let file = request.filename().unwrap_or_default().to_string_lossy();
+        return refuse(404, format!("AcceptPathInfo is Off for this script: {file}"));
     }
     Ok(())
 }

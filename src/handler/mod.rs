@@ -2,9 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod access;
+mod asking;
 pub(crate) mod child;
 mod describe;
 pub(crate) mod dispatch;
+mod dispatch_script;
 mod embedded;
 mod groups;
 pub(crate) mod mapping;

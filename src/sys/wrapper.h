@@ -8,6 +8,7 @@
 #include "http_request.h"
 #include "util_filter.h"
 #include "util_script.h"
+#include "mod_auth.h"
 #include "ap_mpm.h"
 #include "mpm_common.h"
 #include "ap_regex.h"

@@ -12,7 +12,7 @@ use super::{GroupName, ProcessSettings, RequestSettings, ScriptAlias, ServerSett
 mod daemon;
 mod hooks;
 
-pub use hooks::notices;
+pub use hooks::{ASKED_IN_HTTPD, notices};
 
 /// One directive.
 #[derive(Clone, Copy, Debug)]

@@ -9,6 +9,7 @@
 pub mod catalogue;
 pub mod daemon;
 pub mod group;
+pub mod hooks;
 pub mod process;
 pub mod proxies;
 pub mod request;
@@ -18,6 +19,7 @@ pub mod value;
 pub use catalogue::{Apply, CATALOGUE, Entry, Scope};
 pub use daemon::{DaemonProcess, DaemonSettings};
 pub use group::GroupName;
+pub use hooks::{HandlerScript, HookScript, HookSettings};
 pub use process::{HashSeed, ImportScript, InterpreterBlock, InterpreterSettings, ProcessSettings};
 pub use proxies::{Proxies, ProxySettings};
 pub use request::{Callable, Effective, MapHead, PassAuthorization, RequestSettings};

@@ -1,6 +1,7 @@
 //! Settings that may differ by virtual host, directory and `.htaccess`.
 
 use super::group::{GroupName, literal, variable};
+use super::hooks::{HandlerScript, HookScript, HookSettings};
 use super::proxies::{Proxies, ProxySettings};
 use super::server::AliasOptions;
 use super::value::{Fault, Words, one_word};
@@ -80,6 +81,8 @@ pub struct RequestSettings {
     pub enable_sendfile: Option<bool>,
     /// `WSGITrustedProxyHeaders` and `WSGITrustedProxies`
     pub proxies: ProxySettings,
+    /// `WSGIAccessScript` and its like
+    pub hooks: HookSettings,
 }
 
 /// What holds for one request: every setting has a value.
@@ -110,6 +113,10 @@ pub struct Effective<'a> {
     pub enable_sendfile: Option<bool>,
     /// The reverse proxies that are believed, and by which headers.
     pub proxies: Proxies<'a>,
+    /// The script that is asked which application is meant.
+    pub dispatch: Option<&'a HookScript>,
+    /// The script that answers in place of the file that the URL leads to.
+    pub handler: Option<&'a HandlerScript>,
 }
 
 impl RequestSettings {
@@ -138,6 +145,7 @@ impl RequestSettings {
             map_head_to_get: child.map_head_to_get.or(parent.map_head_to_get),
             enable_sendfile: child.enable_sendfile.or(parent.enable_sendfile),
             proxies: ProxySettings::merge(&parent.proxies, &child.proxies),
+            hooks: HookSettings::merge(&parent.hooks, &child.hooks),
         }
     }
 
@@ -174,6 +182,8 @@ impl RequestSettings {
                 headers: first(dir, server, |s| s.proxies.headers.as_deref()).unwrap_or_default(),
                 networks: first(dir, server, |s| s.proxies.networks.as_deref()).unwrap_or_default(),
             },
+            dispatch: first(dir, server, |s| s.hooks.dispatch.as_ref()),
+            handler: None,
         }
     }
 }
@@ -187,6 +197,19 @@ impl<'a> Effective<'a> {
             application_group: options.application_group.as_ref().unwrap_or(self.application_group),
             callable: options.callable_object.as_deref().map_or(self.callable, Callable::Name),
             pass_authorization: options.pass_authorization.unwrap_or(self.pass_authorization),
+            ..self
+        }
+    }
+
+    /// The same for a request that a handler script answers, whose options win.
+    #[must_use]
+    pub fn with_handler(self, script: &'a HandlerScript) -> Self {
+        Self {
+            process_group: script.process_group.as_ref().unwrap_or(self.process_group),
+            application_group: script.application_group.as_ref().unwrap_or(self.application_group),
+            callable: Callable::Name(HandlerScript::CALLABLE),
+            pass_authorization: script.pass_authorization.unwrap_or(self.pass_authorization),
+            handler: Some(script),
             ..self
         }
     }
@@ -250,6 +273,11 @@ mod tests {
             map_head_to_get: Some(if flag { MapHead::On } else { MapHead::Off }),
             enable_sendfile: Some(flag),
             proxies: proxies(if flag { "10.0.0.1" } else { "10.0.0.2" }),
+            hooks: HookSettings {
+                dispatch: HookScript::parse(name).ok(),
+                handlers: vec![HandlerScript::parse(&format!("handler /{name}")).unwrap()],
+                ..HookSettings::default()
+            },
         }
     }
 
@@ -287,6 +315,8 @@ mod tests {
             map_head_to_get: MapHead::Auto,
             enable_sendfile: None,
             proxies: Proxies::default(),
+            dispatch: None,
+            handler: None,
         };
         assert_eq!(RequestSettings::resolve(None, &none), defaults);
         assert_eq!(RequestSettings::resolve(Some(&none), &none), defaults);
@@ -309,6 +339,7 @@ mod tests {
             assert_eq!(found.callable, Callable::Name(if flag { "one" } else { "two" }));
             assert_eq!(Some(found.pass_authorization), expected.pass_authorization);
             assert_eq!(Some(found.map_head_to_get), expected.map_head_to_get);
+            assert_eq!(found.dispatch, expected.hooks.dispatch.as_ref());
             assert_eq!(Some(found.proxies.networks), expected.proxies.networks.as_deref());
             assert_eq!(Some(found.proxies.headers), expected.proxies.headers.as_deref());
             for value in [
@@ -342,6 +373,30 @@ mod tests {
             ..plain
         };
         assert_eq!(plain.with_alias(&options), expected);
+    }
+
+    #[test]
+    fn options_of_handler_scripts_win_and_their_callable_is_fixed() {
+        let server = full(true);
+        let plain = RequestSettings::resolve(None, &server);
+        let script = HandlerScript::parse("handler /script").unwrap();
+        let callable = Callable::Name("handle_request");
+        let handler = Some(&script);
+        assert_eq!(plain.with_handler(&script), Effective { callable, handler, ..plain });
+        let script = HandlerScript::parse(
+            "handler /script process-group=%{SERVER} application-group=%{GLOBAL} \
+             pass-authorization=Off",
+        )
+        .unwrap();
+        let expected = Effective {
+            process_group: &GroupName::Server,
+            application_group: &GroupName::Global,
+            callable,
+            pass_authorization: PassAuthorization::Off,
+            handler: Some(&script),
+            ..plain
+        };
+        assert_eq!(plain.with_handler(&script), expected);
     }
 
     #[test]

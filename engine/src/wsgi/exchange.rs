@@ -1,5 +1,6 @@
 //! What a carrier offers the engine: one HTTP exchange, by whatever way it arrived.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
@@ -45,6 +46,12 @@ pub trait Exchange: Send {
     /// Writes text to the log of the request (virtual host, level, request id). Lines are separated by
     /// `\n`; the lines of one call stay together.
     fn log(&mut self, level: Level, text: &str);
+
+    /// What mod_ssl knows of the connection under a name such as `SSL_CLIENT_S_DN`; `HTTPS` is `on` or `off`. Asked
+    /// for scripts that run before an application does.
+    fn tls_variable(&mut self, _name: &CStr) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// What follows the blocks of one [`Exchange::send`].

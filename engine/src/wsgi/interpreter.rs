@@ -142,6 +142,21 @@ impl Interpreter {
         )
     }
 
+    /// The environ template of scripts that are asked something.
+    pub(super) fn hook_template(&self, gil: Gil<'_>) -> PyResult<Template> {
+        let constants = &self.template;
+        Template::new(
+            gil,
+            &self.names,
+            &[
+                (c"mod_wsgi.version", constants.version.get(gil)),
+                (c"mod_wsgi.process_group", constants.process_group.get(gil)),
+                (c"mod_wsgi.application_group", constants.application_group.get(gil)),
+                (c"apache.version", constants.httpd_version.get(gil)),
+            ],
+        )
+    }
+
     /// How messages call it.
     pub(super) fn title(&self) -> String {
         if self.name.is_empty() {

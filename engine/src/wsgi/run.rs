@@ -49,10 +49,14 @@ pub enum Outcome {
 }
 
 /// What goes wrong with an application, and what it is called in the log.
-struct Fault<'py> {
-    what: &'static str,
-    exception: Exception<'py>,
+pub(super) struct Fault<'py> {
+    pub(super) what: &'static str,
+    pub(super) exception: Exception<'py>,
 }
+
+/// What is logged for a request that waited while another one failed to load the script.
+pub(super) const FAILED_ELSEWHERE: &str =
+    "the script failed to load for another request at the same time, see its traceback";
 
 /// What is left to do detached.
 enum Rest {
@@ -106,10 +110,7 @@ fn attached<'py>(
         Ok(Found::Ready(loaded)) => loaded,
         Ok(Found::FailedElsewhere) => {
             gil.detach(|| {
-                carrier.exchange.log(
-                    Level::Error,
-                    "the script failed to load for another request at the same time, see its traceback",
-                );
+                carrier.exchange.log(Level::Error, FAILED_ELSEWHERE);
             });
             return Rest::Failed(500);
         }
@@ -157,7 +158,7 @@ fn attached<'py>(
 }
 
 /// Finds the script, executing it where it has to be.
-fn load(gil: Gil<'_>, interpreter: &Interpreter, call: &Call<'_>) -> PyResult<Found> {
+pub(super) fn load(gil: Gil<'_>, interpreter: &Interpreter, call: &Call<'_>) -> PyResult<Found> {
     interpreter.scripts.find(gil, call.script, call.mtime, call.reloading, || {
         let path = Obj::path_from(gil, call.script)?;
         interpreter.helper(gil, c"_load")?.call([&path, &Obj::int(gil, call.mtime)?])
@@ -350,7 +351,7 @@ fn relay_file<'py>(gil: Gil<'py>, turn: &Turn, result: &Obj<'py>) -> PyResult<bo
 }
 
 /// Writes the traceback of an application's exception to the request's log.
-fn report<'py>(
+pub(super) fn report<'py>(
     gil: Gil<'py>,
     interpreter: &Interpreter,
     call: &Call<'_>,

@@ -1,7 +1,7 @@
 //! Scripts: loaded once per interpreter, again when their file changes. Importing one never holds up another.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use super::environ::Template;
@@ -171,6 +171,11 @@ impl Loaded {
 
     fn targets(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Target>>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A global of the module, as it is now.
+    pub(super) fn global<'py>(&self, gil: Gil<'py>, name: &CStr) -> PyResult<Option<Obj<'py>>> {
+        self.dict.borrow(gil).dict_get(&Obj::interned(gil, name)?)
     }
 
     /// The callable itself, as the module has it now.

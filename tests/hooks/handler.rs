@@ -1,0 +1,149 @@
+//! `WSGIHandlerScript`
+
+use crate::harness::{Reply, Site, both_modes};
+
+const SCRIPT: &str = r#"
+import os
+
+def handle_request(environ, start_response):
+    start_response("200 OK", [])
+    keys = (
+        "SCRIPT_FILENAME", "SCRIPT_NAME", "PATH_INFO", "mod_wsgi.handler_script",
+        "mod_wsgi.request_handler", "mod_wsgi.callable_object", "mod_wsgi.application_group",
+        "mod_wsgi.process_group", "HTTP_AUTHORIZATION",
+    )
+    lines = ["%s=%s\n" % (key, environ.get(key)) for key in keys]
+    lines.append("exists=%s\n" % os.path.exists(environ["SCRIPT_FILENAME"]))
+    return ["".join(lines).encode()]
+"#;
+
+#[track_caller]
+fn same(reply: &Reply, expected: &[(&str, &str)]) {
+    for (key, value) in expected {
+        assert_eq!(reply.value(key), *value, "{key}");
+    }
+}
+
+both_modes!(scripts_answer_for_files_and_urls, |site| {
+    let server = site
+        .file("apps/handler.py", SCRIPT)
+        .file("htdocs/page.bfl", "a page")
+        .file("htdocs/plain.txt", "plain")
+        .conf("WSGIHandlerScript my-handler @apps@/handler.py application-group=%{GLOBAL}")
+        .conf("WSGICallableObject ignored")
+        .conf("<Directory @root@/htdocs>\nAddHandler my-handler .bfl\n</Directory>")
+        .conf("<Location /virtual>\nSetHandler my-handler\n</Location>")
+        .start();
+    let script = server.path("apps/handler.py").to_string_lossy().into_owned();
+    let page = server.path("htdocs/page.bfl").to_string_lossy().into_owned();
+    let reply = server.get("/page.bfl/info").expect(200);
+    let common = [
+        ("mod_wsgi.handler_script", script.as_str()),
+        ("mod_wsgi.request_handler", "my-handler"),
+        ("mod_wsgi.callable_object", "handle_request"),
+        ("mod_wsgi.application_group", ""),
+    ];
+    same(&reply, &common);
+    same(
+        &reply,
+        &[
+            ("SCRIPT_FILENAME", &page),
+            ("SCRIPT_NAME", "/page.bfl"),
+            ("PATH_INFO", "/info"),
+            ("exists", "True"),
+        ],
+    );
+    // Neither the file has to be there, nor may it be run by Options ExecCGI.
+    let reply = server.get("/virtual/nothing").expect(200);
+    same(&reply, &common);
+    same(&reply, &[("exists", "False")]);
+    assert_eq!(server.get("/plain.txt").expect(200).text(), "plain");
+});
+
+both_modes!(inner_handlers_replace_outer_ones_by_name, |site| {
+    let named = |name: &str| {
+        format!(
+            "def handle_request(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{name}']\n"
+        )
+    };
+    let server = site
+        .file("apps/one.py", named("one"))
+        .file("apps/two.py", named("two"))
+        .file("apps/three.py", named("three"))
+        .conf("WSGIHandlerScript a @apps@/one.py\nWSGIHandlerScript b @apps@/two.py")
+        .conf("<Location /a>\nSetHandler a\n</Location>\n<Location /b>\nSetHandler b\n</Location>")
+        .conf("<Location /a/inner>\nWSGIHandlerScript a @apps@/three.py\n</Location>")
+        .conf("<Location /b/inner>\nWSGIHandlerScript a @apps@/three.py\n</Location>")
+        .start();
+    for (path, text) in [("/a", "one"), ("/b", "two"), ("/a/inner", "three"), ("/b/inner", "two")] {
+        assert_eq!(server.get(path).expect(200).text(), text, "{path}");
+    }
+});
+
+both_modes!(options_win, |site| {
+    let server = site
+        .file("apps/handler.py", SCRIPT)
+        .conf("WSGIPassAuthorization Off\nWSGIApplicationGroup outer")
+        .conf("WSGIHandlerScript plain @apps@/handler.py")
+        .conf("WSGIHandlerScript full @apps@/handler.py application-group=own \\")
+        .conf("pass-authorization=On")
+        .conf("<Location /plain>\nSetHandler plain\n</Location>")
+        .conf("<Location /full>\nSetHandler full\n</Location>")
+        .start();
+    let ask = |path| {
+        let headers = [("Authorization", "Token x")];
+        server.client().request("GET", path, &headers, b"").expect(200)
+    };
+    let expected = [("mod_wsgi.application_group", "outer"), ("HTTP_AUTHORIZATION", "None")];
+    same(&ask("/plain"), &expected);
+    let expected = [("mod_wsgi.application_group", "own"), ("HTTP_AUTHORIZATION", "Token x")];
+    same(&ask("/full"), &expected);
+});
+
+#[test]
+fn handlers_run_in_their_process_group() {
+    let server = Site::new("handler-process")
+        .file("apps/handler.py", SCRIPT)
+        .conf("WSGIDaemonProcess pages")
+        .conf("WSGIHandlerScript h @apps@/handler.py process-group=pages")
+        .conf("<Location /x>\nSetHandler h\n</Location>")
+        .start();
+    let script = server.path("apps/handler.py").to_string_lossy().into_owned();
+    let reply = server.get("/x").expect(200);
+    same(&reply, &[("mod_wsgi.process_group", "pages"), ("mod_wsgi.handler_script", &script)]);
+}
+
+#[test]
+fn changed_scripts_are_loaded_again() {
+    let text = |name: &str| {
+        format!(
+            "def handle_request(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{name}']\n"
+        )
+    };
+    let server = Site::new("handler-changed")
+        .conf("WSGIHandlerScript h @apps@/handler.py\n<Location /x>\nSetHandler h\n</Location>")
+        .start();
+    server.allow_log("apps/handler.py");
+    server.get("/x").expect(500);
+    server.expect_log("FileNotFoundError");
+    server.write("apps/handler.py", &text("first"), 100);
+    assert_eq!(server.get("/x").expect(200).text(), "first");
+    server.write("apps/handler.py", &text("second"), 50);
+    assert_eq!(server.get("/x").expect(200).text(), "second");
+    server.write("apps/handler.py", "x = 1\n", 20);
+    server.get("/x").expect(500);
+    server.expect_log("has no callable 'handle_request'");
+}
+
+#[test]
+fn path_info_may_be_refused() {
+    let server = Site::new("handler-path-info")
+        .file("apps/handler.py", SCRIPT)
+        .file("htdocs/page.bfl", "a page")
+        .conf("WSGIHandlerScript h @apps@/handler.py")
+        .conf("<Directory @root@/htdocs>\nAddHandler h .bfl\nAcceptPathInfo Off\n</Directory>")
+        .start();
+    server.get("/page.bfl").expect(200);
+    server.get("/page.bfl/more").expect(404);
+    server.expect_log("AcceptPathInfo is Off");
+}
