@@ -308,3 +308,136 @@ def application(environ, start_response):
     assert_eq!(second.log.len(), 3, "{:?}", second.log);
     assert!(second.log.iter().all(|line| line.contains("after request completed")));
 }
+
+#[test]
+fn subscribers_are_told_of_every_step() {
+    let source = "
+import mod_wsgi
+heard = mod_wsgi.heard = []
+
+@mod_wsgi.subscribe_events
+def first(name, **event):
+    heard.append(name)
+    mod_wsgi.request_data()[name] = sorted(event)
+    if name == 'request_started':
+        inner = event['application_object']
+        def wrapped(environ, start_response):
+            environ['wrapped'] = 'yes'
+            return inner(environ, start_response)
+        return {'application_object': wrapped}
+    raise SystemExit('of no consequence')
+
+@mod_wsgi.subscribe_events
+def second(name, **event):
+    heard.append((name, event.get('exception_info') and event['exception_info'][0].__name__,
+                  event.get('status'), event['request_data'] is mod_wsgi.request_data()))
+
+class Body:
+    def __iter__(self):
+        yield b'one'
+        raise ValueError('half-way')
+    def close(self): heard.append('close')
+
+def application(environ, start_response):
+    heard.append(environ['wrapped'])
+    start_response('200 OK', [])
+    return Body()
+";
+    let mut exchange = Memory::default();
+    assert_eq!(serve("events", source, &mut exchange), Outcome::Sent, "{:?}", exchange.log);
+    let told: Vec<_> =
+        exchange.log.iter().filter(|line| line.contains("raised by a subscriber of")).collect();
+    assert_eq!(told.len(), 3, "{:?}", exchange.log);
+    let mut exchange = Memory::default();
+    let source = "
+import mod_wsgi
+def application(environ, start_response):
+    heard = list(mod_wsgi.heard)
+    mod_wsgi.event_callbacks.clear()
+    start_response('200 OK', [])
+    return [repr(heard).encode()]
+";
+    assert_eq!(serve("events", source, &mut exchange), Outcome::Sent, "{:?}", exchange.log);
+    assert_eq!(
+        String::from_utf8(exchange.sent).unwrap(),
+        "['request_started', ('request_started', None, None, True), 'yes', \
+         'response_started', ('response_started', None, None, True), \
+         'request_exception', ('request_exception', 'ValueError', None, True), 'close', \
+         'request_finished', ('request_finished', None, 200, True), \
+         'request_started', ('request_started', None, None, True)]"
+    );
+}
+
+#[test]
+fn requests_are_recorded_from_the_start_on() {
+    let source = "
+import mod_wsgi
+before = mod_wsgi.request_metrics(), mod_wsgi.process_metrics()
+mod_wsgi.start_recording_metrics()
+def application(environ, start_response):
+    length = len(environ['wsgi.input'].read())
+    start_response('404 Not Found', [])
+    yield b'x' * 10
+    yield repr((before, length, mod_wsgi.process_metrics()['active_requests'] > 0)).encode()
+";
+    let mut exchange = Memory { body: vec![b'b'; 20], ..Memory::default() };
+    assert_eq!(serve("metrics", source, &mut exchange), Outcome::Sent, "{:?}", exchange.log);
+    assert_eq!(&exchange.sent[10..], b"((None, None), 20, True)");
+    let source = "
+import mod_wsgi
+def application(environ, start_response):
+    m = mod_wsgi.request_metrics()
+    start_response('200 OK', [])
+    yield repr((m['request_count'] >= 1, m['status_4xx'], m['input_bytes'] >= 20,
+                m['output_writes'] >= 2, sum(m['application_time_buckets']) == m['request_count'],
+                m['queue_time'], len(m['request_threads_completed']) == m['request_threads_maximum'],
+                sum(m['request_threads_completed']) == m['request_count'])).encode()
+";
+    let mut exchange = Memory::default();
+    assert_eq!(serve("metrics", source, &mut exchange), Outcome::Sent, "{:?}", exchange.log);
+    assert_eq!(
+        String::from_utf8(exchange.sent).unwrap(),
+        "(True, 1, True, True, True, None, True, True)"
+    );
+}
+
+#[test]
+fn an_interrupted_request_is_a_timeout() {
+    let source = "
+import mod_wsgi
+def application(environ, start_response):
+    raise mod_wsgi.RequestTimeout
+";
+    let mut exchange = Memory::default();
+    assert_eq!(serve("", source, &mut exchange), Outcome::Refused(504));
+    assert_eq!(exchange.log, ["Info the request was ended by RequestTimeout"]);
+}
+
+#[test]
+fn records_of_logging_have_their_level() {
+    let source = "
+import logging, mod_wsgi
+log = logging.getLogger('of a test')
+log.propagate = False
+log.setLevel(1)
+log.addHandler(mod_wsgi.LogHandler(logging.INFO))
+def application(environ, start_response):
+    for level in (10, 20, 30, 40, 50):
+        log.log(level, 'level %d\\n and more\\udc80', level)
+    log.error('%d', 'no number')
+    start_response('200 OK', [])
+    return []
+";
+    let mut exchange = Memory::default();
+    assert_eq!(serve("", source, &mut exchange), Outcome::Sent, "{:?}", exchange.log);
+    assert_eq!(
+        &exchange.log[..4],
+        [
+            "Info level 20\n and more\\udc80",
+            "Warning level 30\n and more\\udc80",
+            "Error level 40\n and more\\udc80",
+            "Critical level 50\n and more\\udc80",
+        ]
+    );
+    assert!(exchange.log[4].contains("Logging error"), "{:?}", exchange.log);
+}

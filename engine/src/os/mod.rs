@@ -9,6 +9,7 @@ pub mod own;
 pub mod program;
 pub mod random;
 pub mod socket;
+pub mod usage;
 
 pub use inbound::{Arrival, Inbound};
 pub use socket::{Peer, Rights, SendFault, Wait};

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
+use std::time::{Duration, Instant};
 
 use super::table::{PyInterpreterState, PyThreadState, api};
 
@@ -18,6 +19,58 @@ thread_local! {
         const { RefCell::new(Vec::new()) };
     /// Whether `attach` of this module holds an interpreter for this thread right now.
     static ATTACHED: Cell<bool> = const { Cell::new(false) };
+    /// How long this thread has waited to attach since [`Waits::measure`], where somebody wants to know.
+    static WAITS: Cell<Option<Waits>> = const { Cell::new(None) };
+}
+
+/// How long a thread has waited to attach, and how often it has attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// All waits together.
+    pub time: Duration,
+    /// How many there were, those of no length included.
+    pub count: u64,
+}
+
+impl Waits {
+    /// Begins to measure the waits of this thread, from nothing. Ends when the result is dropped.
+    #[must_use]
+    pub fn measure() -> Measuring {
+        Measuring(WAITS.replace(Some(Self::default())), PhantomData)
+    }
+
+    /// What has been measured so far on this thread; nothing where it is not measured.
+    #[must_use]
+    pub fn so_far() -> Self {
+        WAITS.get().unwrap_or_default()
+    }
+}
+
+/// Waits of this thread are measured as long as it exists. Measurements nest: the outer one goes on without what
+/// the inner one has seen.
+pub struct Measuring(Option<Waits>, PhantomData<*mut ()>);
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        WAITS.set(self.0);
+    }
+}
+
+/// Makes a state current on this thread, and takes the time where that is wanted.
+///
+/// # Safety
+/// The state belongs to this thread, which is not attached.
+unsafe fn restore(state: *mut PyThreadState) {
+    let Some(mut waits) = WAITS.get() else {
+        // SAFETY: the caller's promise.
+        return unsafe { (api().PyEval_RestoreThread)(state) };
+    };
+    let began = Instant::now();
+    // SAFETY: the caller's promise.
+    unsafe { (api().PyEval_RestoreThread)(state) };
+    waits.time += began.elapsed();
+    waits.count += 1;
+    WAITS.set(Some(waits));
 }
 
 /// Where a thread can attach. Interpreters live as long as the process.
@@ -79,7 +132,7 @@ impl Home {
         let state = self.thread_state();
         // SAFETY: S4: the state belongs to this thread, which is not attached: serving code calls attach only
         // detached.
-        unsafe { (api().PyEval_RestoreThread)(state) };
+        unsafe { restore(state) };
         ATTACHED.set(true);
         let _leave = Leave;
         work(Gil(PhantomData))
@@ -113,7 +166,7 @@ impl<'py> Gil<'py> {
         impl Drop for Return {
             fn drop(&mut self) {
                 // SAFETY: S4: the state was current on this thread until SaveThread below.
-                unsafe { (api().PyEval_RestoreThread)(self.state) };
+                unsafe { restore(self.state) };
                 ATTACHED.set(self.attached);
             }
         }

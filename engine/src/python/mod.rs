@@ -21,6 +21,6 @@ pub use class::{
     next_by,
 };
 pub use error::{Exception, PyResult, Raised};
-pub use gil::{Gil, Home};
+pub use gil::{Gil, Home, Waits};
 pub use lend::Lent;
 pub use object::{BytesBuffer, Kept, Kind, Obj};

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
-use super::exchange::Level;
+use super::exchange::{Level, Source};
 use super::interpreter::Interpreter;
-use super::run;
+use super::scoreboard::Scoreboard;
+use super::{metrics, run, watch};
 use crate::python::interpreter::{self, StartFault, StartOptions};
 use crate::python::locate::Located;
 use crate::python::{Exception, Gil, Home, Obj};
@@ -82,6 +83,23 @@ pub struct GroupFacts {
 pub trait Host: Send + Sync {
     /// Writes a record that belongs to no request. Lines are separated by `\n` and stay together.
     fn log(&self, level: Level, text: &str);
+
+    /// As [`Host::log`], for a record that says where in the application it was made.
+    fn log_from(&self, source: Source<'_>, level: Level, text: &str) {
+        let _ = source;
+        self.log(level, text);
+    }
+
+    /// Whether a record of this level gets into the log. Must not wait. Who does not know says yes.
+    fn logs(&self, level: Level) -> bool {
+        let _ = level;
+        true
+    }
+
+    /// What httpd's processes are doing, where applications of this process may know that.
+    fn scoreboard(&self) -> Option<Scoreboard> {
+        None
+    }
 }
 
 static HOST: OnceLock<Box<dyn Host>> = OnceLock::new();
@@ -91,6 +109,23 @@ pub(super) fn process_log(level: Level, text: &str) {
     if let Some(host) = HOST.get() {
         host.log(level, text);
     }
+}
+
+/// As [`process_log`], from a line of an application.
+pub(super) fn process_log_from(source: Source<'_>, level: Level, text: &str) {
+    if let Some(host) = HOST.get() {
+        host.log_from(source, level, text);
+    }
+}
+
+/// Whether a record of this level, that belongs to no request, gets into the log.
+pub(super) fn process_logs(level: Level) -> bool {
+    HOST.get().is_some_and(|host| host.logs(level))
+}
+
+/// What httpd's processes are doing, where applications of this process may know that.
+pub(super) fn scoreboard() -> Option<Scoreboard> {
+    HOST.get().and_then(|host| host.scoreboard())
 }
 
 /// Python in this process.
@@ -197,6 +232,7 @@ impl Engine {
         facts: Facts,
         (version, free_threaded): ((u8, u8), bool),
     ) -> Result<Self, StartFault> {
+        metrics::process_starts();
         let main = home
             .attach(|gil| {
                 Interpreter::new(gil, home, "", false, &settings, &facts)
@@ -411,10 +447,35 @@ impl Engine {
         }
     }
 
-    /// Ends Python's part of this process: threads are joined and exit functions run, under a deadline; then no
-    /// Python code runs any more. Interpreters are not torn down: other threads may be inside them. Called
-    /// once, detached, by the thread that ends the process.
+    /// Tells the subscribers of every interpreter that a daemon process has got a signal. Detached, by a thread
+    /// that can wait for them.
+    pub fn signalled(&self, number: i32) {
+        for interpreter in self.all() {
+            interpreter.home.attach(|gil| {
+                watch::process_event(gil, interpreter, c"_process_signal", || {
+                    Obj::int(gil, number.into())
+                });
+            });
+        }
+    }
+
+    /// All interpreters, the main one last.
+    fn all(&self) -> Vec<&'static Interpreter> {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        let others = others.values().filter_map(|cell| cell.get().copied());
+        others.chain([self.main]).collect()
+    }
+
+    /// As [`Engine::stop_because`], of a process of httpd, which does not say why it ends.
     pub fn stop(&self) {
+        self.stop_because(Some(""));
+    }
+
+    /// Ends Python's part of this process: subscribers of `process_stopping` are told the reason, threads are joined
+    /// and exit functions run, all of it under one deadline; then no Python code runs any more. Interpreters are
+    /// not torn down: other threads may be inside them. Without a reason nobody is told. Called once, detached, by
+    /// the thread that ends the process.
+    pub fn stop_because(&self, reason: Option<&str>) {
         if self.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -440,14 +501,22 @@ impl Engine {
             );
             return;
         }
-        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
-        let others: Vec<_> = others.values().filter_map(|cell| cell.get().copied()).collect();
+        let all = self.all();
+        if let Some(reason) = reason {
+            for interpreter in &all {
+                interpreter.home.attach(|gil| {
+                    watch::process_event(gil, interpreter, c"_process_stopping", || {
+                        Obj::str_from(gil, reason)
+                    });
+                });
+            }
+        }
         if self.settings.destroy_interpreter() {
-            for interpreter in others.iter().copied().chain([self.main]) {
+            for interpreter in &all {
                 interpreter.home.attach(|gil| finish(gil, interpreter));
             }
         }
-        for interpreter in others.iter().filter(|interpreter| interpreter.own_gil) {
+        for interpreter in all.iter().filter(|interpreter| interpreter.own_gil) {
             freeze_elsewhere(interpreter.home);
         }
         if !self.free_threaded {

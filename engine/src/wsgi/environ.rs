@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
+use super::meter::Times;
 use crate::python::{Gil, Kept, Obj, PyResult};
 
 macro_rules! keys {
@@ -270,6 +271,8 @@ pub struct Environ<'a> {
     set: u64,
     scratch: Vec<u8>,
     https: bool,
+    /// What was said of times.
+    pub(super) times: Times,
     failed: PyResult<()>,
 }
 
@@ -290,6 +293,7 @@ impl<'a> Environ<'a> {
             set: 0,
             scratch: Vec::new(),
             https: false,
+            times: Times::default(),
             failed: Ok(()),
         })
     }
@@ -341,6 +345,13 @@ impl<'a> Environ<'a> {
 
     /// Sets a known key to a number of seconds.
     pub fn set_float(&mut self, key: Key, value: f64) {
+        match key {
+            Key::RequestStart => self.times.request = value,
+            Key::QueueStart => self.times.queue = value,
+            Key::DaemonStart => self.times.daemon = value,
+            Key::ApplicationStart => self.times.application = value,
+            _ => {}
+        }
         let done = Obj::float(self.gil, value);
         let done = done.and_then(|value| self.set_object(key, &value));
         self.note(done);

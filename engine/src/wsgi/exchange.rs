@@ -52,6 +52,34 @@ pub trait Exchange: Send {
     fn tls_variable(&mut self, _name: &CStr) -> Option<Vec<u8>> {
         None
     }
+
+    /// As [`Exchange::log`], for a record that says where in the application it was made. A carrier that has no use
+    /// for that leaves it out.
+    fn log_from(&mut self, source: Source<'_>, level: Level, text: &str) {
+        let _ = source;
+        self.log(level, text);
+    }
+
+    /// Whether a record of this level gets into the log. Attached; must not wait. A carrier that does not know says
+    /// yes.
+    fn logs(&self, level: Level) -> bool {
+        let _ = level;
+        true
+    }
+
+    /// How many connections were made to a daemon process for this request; none in embedded mode. Attached.
+    fn connects(&self) -> u32 {
+        0
+    }
+}
+
+/// Where in an application a log record was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source<'a> {
+    /// Path of the file.
+    pub path: &'a str,
+    /// Line in it, from 1 on; 0 is not known.
+    pub line: u32,
 }
 
 /// What follows the blocks of one [`Exchange::send`].

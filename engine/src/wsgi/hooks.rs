@@ -10,6 +10,7 @@ use super::exchange::{Exchange, Level};
 use super::run::{self, Call, Fault};
 use super::script::{Found, Loaded, Target};
 use super::turn::{self, Carrier, Turn};
+use super::watch::Story;
 use crate::python::lend::Lent;
 use crate::python::{Args, Exception, Gil, Kind, Method, Obj, PyResult, Raised, bound};
 
@@ -230,7 +231,8 @@ impl Engine {
             }
         };
         let mut carrier = Carrier::new(exchange);
-        let turn = Arc::new(Turn { interpreter, carrier: Lent::default() });
+        let turn =
+            Arc::new(Turn { interpreter, carrier: Lent::default(), story: Story::default() });
         let call = Call {
             application_group: asked.application_group,
             script: asked.script,
@@ -241,12 +243,15 @@ impl Engine {
         };
         let answer = turn::serving(&turn, || {
             interpreter.home.attach(|gil| {
-                ask(gil, &call, &turn, &mut carrier, (name, tls), work).unwrap_or_else(|raised| {
+                let answer = ask(gil, &call, &turn, &mut carrier, (name, tls), work);
+                let answer = answer.unwrap_or_else(|raised| {
                     let exception = Exception::take(gil, raised);
-                    let fault = Fault { what: "exception raised by", exception };
+                    let fault = Fault::new("exception raised by", exception);
                     run::report(gil, interpreter, &call, &mut carrier, fault);
                     None
-                })
+                });
+                turn.story.forget(gil);
+                answer
             })
         });
         carrier.flush_log();

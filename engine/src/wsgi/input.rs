@@ -2,8 +2,10 @@
 
 use std::ffi::CStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::exchange::Exchange;
+use super::meter::Flow;
 use super::turn::Turn;
 use crate::python::{
     Args, BytesBuffer, Class, ClassSpec, Gil, Method, Obj, PyResult, Raised, method, next_by,
@@ -21,6 +23,8 @@ pub(super) struct Input {
     start: usize,
     ended: bool,
     fault: Option<String>,
+    /// There where somebody wants to know what reading takes.
+    pub(super) flow: Option<Flow>,
 }
 
 impl Input {
@@ -65,7 +69,12 @@ impl Input {
         if let Some(fault) = &self.fault {
             return Err(format!("{fault} (an earlier read has failed)"));
         }
-        match exchange.read(buffer) {
+        let began = self.flow.map(|_| Instant::now());
+        let read = exchange.read(buffer);
+        if let (Some(flow), Some(began)) = (&mut self.flow, began) {
+            flow.add(read.as_ref().copied().unwrap_or(0), 1, began);
+        }
+        match read {
             Ok(0) if !buffer.is_empty() => {
                 self.ended = true;
                 Ok(0)

@@ -1,7 +1,9 @@
 //! One Python interpreter as this engine has set it up.
 
 use std::ffi::CStr;
+use std::sync::Arc;
 
+use super::api;
 use super::engine::{Facts, GroupFacts, VERSION};
 use super::environ::{Names, Template};
 use super::errors;
@@ -9,13 +11,15 @@ use super::input;
 use super::script::Scripts;
 use super::start_response;
 use super::turn::Turn;
+use super::watch::Watch;
 use crate::python::interpreter::START_VARIABLES;
 use crate::python::runtime;
 use crate::python::{Class, Gil, Home, Kept, Obj, PyResult};
 use crate::settings::{InterpreterSettings, ProcessSettings};
 
-/// The Python side, shipped inside the binary.
-const SOURCE: &str = concat!(include_str!("runtime.py"), "\0");
+/// The Python side, shipped inside the binary: run one after the other in the module's dict.
+const SOURCES: [&str; 2] =
+    [concat!(include_str!("runtime.py"), "\0"), concat!(include_str!("api.py"), "\0")];
 
 /// An interpreter. Lives as long as the process.
 pub(super) struct Interpreter {
@@ -33,6 +37,7 @@ pub(super) struct Interpreter {
     pub(super) tuple_class: Kept,
     pub(super) close: Kept,
     pub(super) scripts: Scripts,
+    pub(super) watch: Arc<Watch>,
     runtime: Kept,
     template: Constants,
 }
@@ -64,13 +69,19 @@ impl Interpreter {
         let (module, dict) = runtime::new_module(gil, c"mod_wsgi")?;
         let set = |name: &CStr, value: &Obj<'_>| dict.dict_set(&Obj::interned(gil, name)?, value);
         errors::functions(gil, &module)?;
-        let source = CStr::from_bytes_until_nul(SOURCE.as_bytes()).unwrap_or_default();
-        runtime::run(gil, source, c"<mod_wsgi>", &dict)?;
+        api::functions(gil, &module)?;
+        for source in SOURCES {
+            let source = CStr::from_bytes_until_nul(source.as_bytes()).unwrap_or_default();
+            runtime::run(gil, source, c"<mod_wsgi>", &dict)?;
+        }
+        let watch = Arc::new(Watch::default());
+        set(c"_watch", &watch.switch(gil)?)?;
         let (major, minor, patch) = VERSION;
         let version = triple(gil, (major, minor, patch))?;
         let application_group = Obj::latin1_from(gil, name.as_bytes())?;
         let process_group = Obj::str_from(gil, &facts.process_group)?;
         set(c"version", &version)?;
+        set(c"mod_wsgi_rs", &Obj::str_from(gil, env!("CARGO_PKG_VERSION"))?)?;
         set(c"application_group", &application_group)?;
         set(c"process_group", &process_group)?;
         let group = facts.group.unwrap_or(GroupFacts {
@@ -98,6 +109,7 @@ impl Interpreter {
             tuple_class: Obj::tuple(gil, [])?.type_of().keep(),
             close: Obj::interned(gil, c"close")?.keep(),
             scripts: Scripts::default(),
+            watch,
             runtime: runtime.keep(),
             template: Constants {
                 version: version.keep(),

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod api;
 mod engine;
 pub mod environ;
 mod errors;
@@ -9,14 +10,19 @@ pub mod exchange;
 mod hooks;
 mod input;
 mod interpreter;
+mod meter;
+mod metrics;
 pub mod response;
 mod run;
+pub mod scoreboard;
 mod script;
 mod start_response;
 mod turn;
+mod watch;
 
 pub use engine::{Call, Engine, Facts, GroupFacts, Host, Outcome, VERSION};
 pub use environ::{Environ, Key, Sink};
-pub use exchange::{Exchange, Level, ReadFault, SendFault, Then};
+pub use exchange::{Exchange, Level, ReadFault, SendFault, Source, Then};
 pub use hooks::{Asked, Password, Place, Unanswered};
 pub use response::Head;
+pub use scoreboard::Scoreboard;

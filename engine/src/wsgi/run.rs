@@ -6,18 +6,19 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::engine::process_log;
 use super::environ::{Environ, Key};
 use super::exchange::{Exchange, Level, Then};
 use super::interpreter::Interpreter;
+use super::metrics::{self, seconds};
 use super::script::{Found, Loaded, Target};
 use super::start_response::StartResponse;
 use super::turn::{self, Carrier, Phase, Turn};
+use super::watch::{self, Story};
 use crate::python::lend::Lent;
-use crate::python::{Exception, Gil, Obj, PyResult, Raised, bound};
+use crate::python::{Exception, Gil, Obj, PyResult, Raised, Waits, bound};
 
 /// Bodies up to this size are copied, so that nothing of Python is held while they are sent.
 const COPY_LIMIT: usize = 64 * 1024;
@@ -50,8 +51,16 @@ pub enum Outcome {
 
 /// What goes wrong with an application, and what it is called in the log.
 pub(super) struct Fault<'py> {
-    pub(super) what: &'static str,
-    pub(super) exception: Exception<'py>,
+    what: &'static str,
+    exception: Exception<'py>,
+    /// It is `RequestTimeout`, which somebody else has raised and said so.
+    interrupted: bool,
+}
+
+impl<'py> Fault<'py> {
+    pub(super) fn new(what: &'static str, exception: Exception<'py>) -> Self {
+        Self { what, exception, interrupted: false }
+    }
 }
 
 /// What is logged for a request that waited while another one failed to load the script.
@@ -68,18 +77,47 @@ enum Rest {
     Failed(u16),
 }
 
+impl Rest {
+    /// The status of a failure.
+    fn failed(&self) -> Option<u16> {
+        match self {
+            Self::Failed(status) => Some(*status),
+            Self::Send(_) | Self::Sent => None,
+        }
+    }
+}
+
 /// Serves one request in an interpreter. Detached.
 pub(super) fn serve(
     interpreter: &'static Interpreter,
     call: &Call<'_>,
     exchange: &mut (dyn Exchange + '_),
 ) -> Outcome {
+    let seat = metrics::seat();
+    let _inside = seat.enter();
+    // Begun before anything else, so that the first wait for the GIL is among them.
+    let _waits = (metrics::recording() || interpreter.watch.on()).then(Waits::measure);
     let mut carrier = Carrier::new(exchange);
-    let turn = Arc::new(Turn { interpreter, carrier: Lent::default() });
+    let turn = Arc::new(Turn { interpreter, carrier: Lent::default(), story: Story::default() });
+    let mut recorded = false;
     let rest = turn::serving(&turn, || {
-        interpreter.home.attach(|gil| attached(gil, interpreter, call, &turn, &mut carrier))
+        interpreter.home.attach(|gil| {
+            let rest = attached(gil, interpreter, call, &turn, &mut carrier, &mut recorded);
+            turn.story.forget(gil);
+            rest
+        })
     });
     carrier.flush_log();
+    let failed = rest.failed();
+    let outcome = conclude(&mut carrier, rest);
+    if recorded && let Some(measured) = carrier.measured(failed) {
+        metrics::end(seat, &measured);
+    }
+    outcome
+}
+
+/// What is left to do detached.
+fn conclude(carrier: &mut Carrier<'_>, rest: Rest) -> Outcome {
     match rest {
         Rest::Send(body) => {
             carrier.send(&[&body], Then::End);
@@ -104,6 +142,7 @@ fn attached<'py>(
     call: &Call<'_>,
     turn: &Arc<Turn>,
     carrier: &mut Carrier<'_>,
+    recorded: &mut bool,
 ) -> Rest {
     let found = turn.carrier.lend(gil, carrier, || load(gil, interpreter, call));
     let loaded = match found {
@@ -116,26 +155,37 @@ fn attached<'py>(
         }
         Err(raised) => {
             let exception = Exception::take(gil, raised);
-            let fault = Fault { what: "exception raised while loading", exception };
+            let fault = Fault::new("exception raised while loading", exception);
             report(gil, interpreter, call, carrier, fault);
             return Rest::Failed(500);
         }
     };
+    // Asked now: the script may have begun to observe when it was loaded.
+    let watched = interpreter.watch.on();
+    *recorded = metrics::recording();
+    if watched || *recorded {
+        let began = carrier.measure();
+        if *recorded {
+            metrics::begin(metrics::seat(), began);
+        }
+    }
     let target =
         match loaded.target(gil, call.callable, || interpreter.template(gil, call.callable)) {
             Ok(target) => target,
             Err(raised) => {
                 let exception = Exception::take(gil, raised);
-                let fault = Fault { what: "exception raised before the call of", exception };
+                let fault = Fault::new("exception raised before the call of", exception);
                 report(gil, interpreter, call, carrier, fault);
                 return Rest::Failed(500);
             }
         };
+    let connects = carrier.exchange.connects();
     let mut faults = Vec::new();
-    let rest = match prepare(gil, interpreter, call, turn, carrier, (&loaded, &target)) {
-        Ok(Some((application, environ))) => turn
-            .carrier
-            .lend(gil, carrier, || run(gil, interpreter, turn, &application, environ, &mut faults)),
+    let mut rest = match prepare(gil, interpreter, call, turn, carrier, (&loaded, &target)) {
+        Ok(Some((application, environ))) => turn.carrier.lend(gil, carrier, || {
+            let given = Given { application, environ, watched: watched.then_some(connects) };
+            run(gil, interpreter, turn, given, &mut faults)
+        }),
         Ok(None) => {
             let text = format!(
                 "the script {} has no callable '{}' (WSGICallableObject)",
@@ -147,12 +197,20 @@ fn attached<'py>(
         }
         Err(raised) => {
             let exception = Exception::take(gil, raised);
-            faults.push(Fault { what: "exception raised before the call of", exception });
+            faults.push(Fault::new("exception raised before the call of", exception));
             Rest::Failed(500)
         }
     };
+    if watched && let Rest::Send(body) = &rest {
+        // Before those who watch hear that the request is finished.
+        gil.detach(|| carrier.send(&[body], Then::End));
+        rest = Rest::Sent;
+    }
     for fault in faults {
         report(gil, interpreter, call, carrier, fault);
+    }
+    if watched && let Some(measured) = carrier.measured(rest.failed()) {
+        turn.carrier.lend(gil, carrier, || watch::finished(gil, turn, &measured));
     }
     rest
 }
@@ -182,9 +240,21 @@ fn prepare<'a>(
     carrier.exchange.describe(&mut environ);
     environ.set_object(Key::Input, &interpreter.input.instance(gil, Arc::clone(turn))?)?;
     environ.set_object(Key::Errors, &interpreter.errors.instance(gil, Arc::clone(turn))?)?;
-    environ.set_object(Key::ThreadId, &Obj::int(gil, thread_id())?)?;
-    environ.set_float(Key::ApplicationStart, now());
+    let thread = i64::try_from(metrics::seat().number).unwrap_or(i64::MAX);
+    environ.set_object(Key::ThreadId, &Obj::int(gil, thread)?)?;
+    environ.set_float(Key::ApplicationStart, seconds(SystemTime::now()));
+    if let Some(meter) = &mut carrier.meter {
+        meter.calls(environ.times);
+    }
     Ok(Some((application, environ.finish()?)))
+}
+
+/// What an application is called with.
+struct Given<'py> {
+    application: Obj<'py>,
+    environ: Obj<'py>,
+    /// There where somebody watches: how many connections were made for the request.
+    watched: Option<u32>,
 }
 
 /// Calls the application and relays what it returns.
@@ -192,14 +262,25 @@ fn run<'py>(
     gil: Gil<'py>,
     interpreter: &'static Interpreter,
     turn: &Arc<Turn>,
-    application: &Obj<'py>,
-    environ: Obj<'py>,
+    given: Given<'py>,
     faults: &mut Vec<Fault<'py>>,
 ) -> Rest {
     let mut fault = |what, raised| {
-        faults.push(Fault { what, exception: Exception::take(gil, raised) });
-        Rest::Failed(500)
+        let exception = Exception::take(gil, raised);
+        let interrupted = is_interruption(gil, interpreter, &exception);
+        if !interrupted {
+            watch::failed(gil, turn, &exception);
+        }
+        faults.push(Fault { what, exception, interrupted });
+        Rest::Failed(if interrupted { 504 } else { 500 })
     };
+    let Given { mut application, environ, watched } = given;
+    if let Some(connects) = watched {
+        match watch::started(gil, turn, &environ, &application, connects) {
+            Ok(chosen) => application = chosen,
+            Err(raised) => return fault("exception raised before the call of", raised),
+        }
+    }
     let called = interpreter
         .adapter
         .instance(gil, Arc::clone(turn))
@@ -358,6 +439,14 @@ pub(super) fn report<'py>(
     carrier: &mut Carrier<'_>,
     fault: Fault<'py>,
 ) {
+    if fault.interrupted {
+        drop(fault);
+        gil.detach(|| {
+            carrier.flush_log();
+            carrier.exchange.log(Level::Info, "the request was ended by RequestTimeout");
+        });
+        return;
+    }
     let text = traceback(gil, interpreter, &fault.exception);
     let text = format!(
         "{} WSGI script '{}' in {}\n{text}",
@@ -371,6 +460,20 @@ pub(super) fn report<'py>(
         carrier.flush_log();
         carrier.exchange.log(Level::Error, &text);
     });
+}
+
+/// Whether an exception is the `RequestTimeout` of its interpreter.
+fn is_interruption<'py>(
+    gil: Gil<'py>,
+    interpreter: &Interpreter,
+    exception: &Exception<'py>,
+) -> bool {
+    let class = interpreter.helper(gil, c"RequestTimeout");
+    let is = class.and_then(|class| exception.value.instance_of(&class));
+    is.unwrap_or_else(|raised| {
+        raised.clear(gil);
+        false
+    })
 }
 
 /// The traceback as text.
@@ -441,18 +544,4 @@ fn execute(
             interpreter.title()
         )
     })
-}
-
-/// Seconds since the epoch.
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// A number for this thread, from 1 on in order of first use.
-fn thread_id() -> i64 {
-    static NEXT: AtomicI64 = AtomicI64::new(1);
-    thread_local! {
-        static ID: i64 = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    ID.with(|id| *id)
 }

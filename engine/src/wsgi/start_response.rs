@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::exchange::Then;
 use super::response::Head;
 use super::turn::{Phase, Turn};
+use super::watch;
 use crate::python::{
     Args, Class, ClassSpec, Gil, Kind, Method, Obj, PyResult, Raised, bound, method,
 };
@@ -75,9 +76,13 @@ impl Method for StartResponse {
             }
             None => {}
         }
+        if turn.interpreter.watch.on() {
+            watch::answering(gil, turn, (&status, &headers), exc_info.as_ref())?;
+        }
         let head = head(gil, &status, &headers)?;
         turn.carrier
             .with_attached(gil, |carrier| {
+                carrier.status = head.status();
                 carrier.head = Some(head);
                 carrier.started = true;
             })

@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::exchange::{Exchange, Level, SendFault, Then};
 use super::input::Input;
 use super::interpreter::Interpreter;
+use super::meter::{Flow, Measured, Meter};
 use super::response::{Account, Head};
+use super::watch::Story;
 use crate::python::lend::{Lent, Loan};
 
 /// What `start_response`, `wsgi.input` and `wsgi.errors` of a request refer to. Outlives the request where the
@@ -15,6 +18,7 @@ use crate::python::lend::{Lent, Loan};
 pub(super) struct Turn {
     pub(super) interpreter: &'static Interpreter,
     pub(super) carrier: Lent<CarrierLoan>,
+    pub(super) story: Story,
 }
 
 /// A [`Carrier`] for the time of its request.
@@ -38,6 +42,10 @@ pub(super) struct Carrier<'a> {
     short: bool,
     /// An unfinished line written to `wsgi.errors` or `sys.stderr`.
     pub(super) line: Vec<u8>,
+    /// The status of the last `start_response`; 0 before.
+    pub(super) status: u16,
+    /// There where somebody wants to know what the request takes.
+    pub(super) meter: Option<Box<Meter>>,
 }
 
 /// How far a response is.
@@ -64,7 +72,26 @@ impl<'a> Carrier<'a> {
             account: Account::default(),
             short: false,
             line: Vec::new(),
+            status: 0,
+            meter: None,
         }
+    }
+
+    /// Measures from now on; gives when that began.
+    pub(super) fn measure(&mut self) -> Instant {
+        self.input.flow = Some(Flow::default());
+        self.meter.insert(Box::new(Meter::new())).began()
+    }
+
+    /// What was measured, where it was. `failed` is the status that a failed request is answered with if it can be.
+    pub(super) fn measured(&mut self, failed: Option<u16>) -> Option<Measured> {
+        let status = match (self.phase, failed) {
+            (Phase::Before, Some(status)) | (Phase::Closed(Some(status)), _) => status,
+            _ if self.status == 0 => 500,
+            _ => self.status,
+        };
+        let input = self.input.flow.unwrap_or_default();
+        self.meter.as_mut().map(|meter| meter.read(input, status))
     }
 
     /// Sends blocks, clipped to what the head promises. Detached. A response that ends short of its promise is cut.
@@ -97,7 +124,12 @@ impl<'a> Carrier<'a> {
         self.account = account;
         let short = then != Then::Flush && account.short() && !self.exchange.head_only();
         let then = if short { Then::Flush } else { then };
+        let began = self.meter.as_ref().map(|_| Instant::now());
         let result = self.exchange.send(head.as_ref(), blocks, then);
+        if let (Some(meter), Some(began)) = (&mut self.meter, began) {
+            let bytes = blocks.iter().map(|block| block.len()).sum();
+            meter.output.add(bytes, u64::from(bytes != 0), began);
+        }
         self.sent(result, then != Then::Flush);
         if short {
             self.short = self.phase == Phase::Body;
@@ -110,7 +142,12 @@ impl<'a> Carrier<'a> {
         let Some(head) = self.head.take() else { return };
         let length = head.promised().unwrap_or(length).min(length);
         self.account = Account::new(None);
+        let began = self.meter.as_ref().map(|_| Instant::now());
         let result = self.exchange.send_file(Some(&head), file, offset, length);
+        if let (Some(meter), Some(began)) = (&mut self.meter, began) {
+            // Sent by the server, not written by the application.
+            meter.output.add(usize::try_from(length).unwrap_or(usize::MAX), 0, began);
+        }
         self.sent(result, true);
     }
 
