@@ -24,7 +24,13 @@ const FUNCTIONS: &[&str] = &[
     "ap_get_brigade",
     "ap_get_conn_socket",
     "ap_get_core_module_config",
+    "ap_exists_scoreboard_image",
     "ap_get_limit_req_body",
+    "ap_get_request_module_loglevel",
+    "ap_get_scoreboard_global",
+    "ap_get_scoreboard_process",
+    "ap_get_scoreboard_worker_from_indexes",
+    "ap_get_server_module_loglevel",
     "ap_get_module_config",
     "ap_get_remote_host",
     "ap_get_server_banner",
@@ -118,10 +124,13 @@ const TYPES: &[&str] = &[
     "conn_rec",
     "core_dir_config",
     "gid_t",
+    "global_score",
     "module",
+    "process_score",
     "request_rec",
     "server_rec",
     "uid_t",
+    "worker_score",
 ];
 
 const VARIABLES: &[&str] = &[

@@ -220,6 +220,7 @@ const TABLE: &[Row] = &[
     ("WSGIDestroyInterpreter", SWITCH, NO_SWITCH),
     ("WSGIRestrictEmbedded", SWITCH, NO_SWITCH),
     ("WSGICaseSensitivity", SWITCH, NO_SWITCH),
+    ("WSGIServerMetrics", SWITCH, NO_SWITCH),
     ("WSGIVerboseDebugging", SWITCH, NO_SWITCH),
 ];
 

@@ -290,7 +290,7 @@ impl<'r> Request<'r> {
 }
 
 /// Which additions the running httpd has.
-fn running_magic() -> i32 {
+pub(super) fn running_magic() -> i32 {
     static MAGIC: OnceLock<i32> = OnceLock::new();
     // SAFETY: the core module's record is constant.
     *MAGIC.get_or_init(|| unsafe { sys::mwrs_running_magic_minor() })

@@ -1,10 +1,10 @@
 //! The error log: of a request, and of the main server.
 
 use std::borrow::Cow;
-use std::ffi::{c_char, c_int};
+use std::ffi::{CString, c_char, c_int};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::wsgi::Level;
+use engine::wsgi::{Level, Source};
 
 use super::{Request, hook};
 use crate::sys;
@@ -16,59 +16,103 @@ const LONGEST: usize = 7_500;
 /// Held while the lines of one record are written, so that records of several threads do not mix.
 static RECORD: Mutex<()> = Mutex::new(());
 
+/// Where a record was made, as httpd takes it: shown by `%F` in an `ErrorLogFormat`.
+struct Place {
+    file: CString,
+    line: c_int,
+}
+
+impl Place {
+    fn new(source: Option<Source<'_>>) -> Option<Self> {
+        source.map(|source| Self {
+            file: CString::new(source.path).unwrap_or_default(),
+            line: c_int::try_from(source.line).unwrap_or(c_int::MAX),
+        })
+    }
+
+    /// For the time of a borrow; null for what says nothing.
+    fn parts(place: Option<&Self>) -> (*const c_char, c_int) {
+        place.map_or((std::ptr::null(), 0), |place| (place.file.as_ptr(), place.line))
+    }
+}
+
 /// Writes to the log of the request's virtual host, with the request's context.
 pub(crate) fn request(request: &Request<'_>, level: Level, text: &str) {
+    request_from(request, None, level, text);
+}
+
+/// As [`request`], from a line of an application.
+pub(crate) fn request_from(
+    request: &Request<'_>,
+    source: Option<Source<'_>>,
+    level: Level,
+    text: &str,
+) {
     if !wanted(request, level) {
         return;
     }
     let index = hook::module_index();
     let level = number(level);
+    let place = Place::new(source);
     record(text, |line, length| {
-        // SAFETY: the request is alive (S1); the line is as long as said.
-        unsafe { sys::mwrs_log_request(index, level, request.raw(), length, line) };
+        let (file, at) = Place::parts(place.as_ref());
+        // SAFETY: the request is alive (S1), the place until the end of this function; the line is as long as
+        // said.
+        unsafe { sys::mwrs_log_request(file, at, index, level, request.raw(), length, line) };
     });
 }
 
 /// Whether the request's `LogLevel` lets this level through.
 pub(crate) fn wanted(request: &Request<'_>, level: Level) -> bool {
+    let index = hook::module_index();
     // SAFETY: the request is alive (S1).
-    unsafe { sys::mwrs_request_logs(hook::module_index(), number(level), request.raw()) != 0 }
+    unsafe { sys::ap_get_request_module_loglevel(request.raw(), index) >= number(level) }
 }
 
 /// Writes to the main server's log.
 pub(crate) fn server(level: Level, text: &str) {
-    to_server(number(level), text);
+    to_server(None, number(level), text);
+}
+
+/// As [`server`], from a line of an application.
+pub(crate) fn server_from(source: Source<'_>, level: Level, text: &str) {
+    to_server(Some(source), number(level), text);
+}
+
+/// Whether the main server's `LogLevel` lets this level through.
+pub(crate) fn server_wants(level: Level) -> bool {
+    let main = main_server();
+    let index = hook::module_index();
+    // SAFETY: asked of a server that httpd has set.
+    main.is_null() || unsafe { sys::ap_get_server_module_loglevel(main, index) } >= number(level)
 }
 
 /// As [`server`] at error level, in the form of httpd's own messages about its configuration: to the
 /// terminal, without date and level.
 pub(crate) fn startup(text: &str) {
-    to_server(APLOG_ERR | sys::APLOG_STARTUP, text);
-}
-
-/// Whether the main server's `LogLevel` lets this level through.
-pub(crate) fn server_wants(level: Level) -> bool {
-    // SAFETY: the server that httpd has set, or null (see `main_server`).
-    unsafe { sys::mwrs_server_logs(hook::module_index(), number(level), main_server()) != 0 }
+    to_server(None, APLOG_ERR | sys::APLOG_STARTUP, text);
 }
 
 /// The main server; null means standard error.
 fn main_server() -> *mut sys::server_rec {
-    // SAFETY: httpd sets the pointer before modules run; it changes only while this process reads configuration, in
-    // this thread.
+    // SAFETY: httpd sets the pointer before modules run; it changes only while this process reads
+    // configuration, in this thread.
     unsafe { sys::ap_server_conf }
 }
 
-fn to_server(level: c_int, text: &str) {
+fn to_server(source: Option<Source<'_>>, level: c_int, text: &str) {
     let index = hook::module_index();
     let main = main_server();
     // SAFETY: a server or null.
     if unsafe { sys::mwrs_server_logs(index, level, main) } == 0 {
         return;
     }
+    let place = Place::new(source);
     record(text, |line, length| {
-        // SAFETY: as above; the line is as long as said.
-        unsafe { sys::mwrs_log_server(index, level, main, length, line) };
+        let (file, at) = Place::parts(place.as_ref());
+        // SAFETY: a server or null, and the place is there until the end of this function; the line is
+        // as long as said.
+        unsafe { sys::mwrs_log_server(file, at, index, level, main, length, line) };
     });
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod pool;
 pub(crate) mod process;
 pub(crate) mod regex;
 pub(crate) mod request;
+pub(crate) mod scoreboard;
 pub(crate) mod server;
 pub(crate) mod slot;
 pub(crate) mod table;

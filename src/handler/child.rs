@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use engine::wsgi::{Engine, Facts, Host, Level};
+use engine::wsgi::{Engine, Facts, Host, Level, Scoreboard, Source};
 use once_cell::sync::OnceCell;
 
 use super::groups::{self, Group};
@@ -13,7 +13,7 @@ use crate::apache::hook::{ServerHook, Wiring};
 use crate::apache::number::Digits;
 use crate::apache::pool::Farewell;
 use crate::apache::process::SignalsHeld;
-use crate::apache::{Pool, Server, log, process};
+use crate::apache::{Pool, Server, log, process, scoreboard};
 use crate::config::attach::ServerConfig;
 use crate::config::resolve;
 use crate::daemon;
@@ -110,7 +110,8 @@ fn start(config: &ServerConfig) -> Result<Engine, String> {
         };
         (located?, process.settings.clone())
     };
-    let engine = Engine::start(&located, settings, facts(), Box::new(MainLog));
+    let around = Around { shows_scoreboard: settings.server_metrics() };
+    let engine = Engine::start(&located, settings, facts(), Box::new(around));
     engine.map_err(|fault| fault.to_string())
 }
 
@@ -142,11 +143,26 @@ fn facts() -> Facts {
     }
 }
 
-/// The engine's log outside requests.
-struct MainLog;
+/// What is around the engine: the log outside requests, and httpd's other processes.
+struct Around {
+    /// `WSGIServerMetrics`
+    shows_scoreboard: bool,
+}
 
-impl Host for MainLog {
+impl Host for Around {
     fn log(&self, level: Level, text: &str) {
         log::server(level, text);
+    }
+
+    fn log_from(&self, source: Source<'_>, level: Level, text: &str) {
+        log::server_from(source, level, text);
+    }
+
+    fn logs(&self, level: Level) -> bool {
+        log::server_wants(level)
+    }
+
+    fn scoreboard(&self) -> Option<Scoreboard> {
+        if self.shows_scoreboard { scoreboard::scoreboard() } else { None }
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use engine::settings::request::Effective;
-use engine::wsgi::{Environ, Exchange, Head, Level, ReadFault, SendFault, Then};
+use engine::wsgi::{Environ, Exchange, Head, Level, ReadFault, SendFault, Source, Then};
 
 use super::child::Child;
 use super::describe::Description;
@@ -146,5 +146,13 @@ impl Exchange for Embedded<'_, '_> {
 
     fn log(&mut self, level: Level, text: &str) {
         log::request(&self.request, level, text);
+    }
+
+    fn log_from(&mut self, source: Source<'_>, level: Level, text: &str) {
+        log::request_from(&self.request, Some(source), level, text);
+    }
+
+    fn logs(&self, level: Level) -> bool {
+        log::wanted(&self.request, level)
     }
 }

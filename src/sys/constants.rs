@@ -6,6 +6,8 @@ use std::ffi::c_int;
 pub(crate) const MAGIC_CGI_PASS_AUTH: c_int = 44;
 /// httpd 2.4.21: `cgi_var_rules` in `core_dir_config`
 pub(crate) const MAGIC_CGI_VAR_RULES: c_int = 58;
+/// httpd 2.4.35: `client64` in `worker_score`
+pub(crate) const MAGIC_CLIENT64: c_int = 83;
 /// httpd 2.4.47: `read_buf_size` in `core_dir_config`
 pub(crate) const MAGIC_READ_BUF_SIZE: c_int = 97;
 

@@ -31,6 +31,8 @@ use std::ffi::{c_char, c_int};
 // Implemented in shim.c; see there for the macro that each function stands for.
 unsafe extern "C" {
     pub(crate) fn mwrs_log_request(
+        file: *const c_char,
+        line: c_int,
         module_index: c_int,
         level: c_int,
         r: *const request_rec,
@@ -38,13 +40,14 @@ unsafe extern "C" {
         text: *const c_char,
     );
     pub(crate) fn mwrs_log_server(
+        file: *const c_char,
+        line: c_int,
         module_index: c_int,
         level: c_int,
         s: *const server_rec,
         length: c_int,
         text: *const c_char,
     );
-    pub(crate) fn mwrs_request_logs(index: c_int, level: c_int, r: *const request_rec) -> c_int;
     pub(crate) fn mwrs_server_logs(index: c_int, level: c_int, s: *const server_rec) -> c_int;
     pub(crate) fn mwrs_brigade_append(brigade: *mut apr_bucket_brigade, bucket: *mut apr_bucket);
     pub(crate) fn mwrs_brigade_first(brigade: *mut apr_bucket_brigade) -> *mut apr_bucket;

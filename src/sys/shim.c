@@ -9,21 +9,17 @@ _Static_assert(sizeof(apr_time_t) == 8, "times are 64 bits of microseconds");
 _Static_assert(MODULE_MAGIC_NUMBER_MAJOR == 20120211, "httpd 2.4 is required");
 
 /* ap_log_rerror_, variadic. Text is data, never a format. */
-void mwrs_log_request(int module_index, int level, const request_rec *r, int length, const char *text)
+void mwrs_log_request(const char *file, int line, int module_index, int level, const request_rec *r,
+                      int length, const char *text)
 {
-    ap_log_rerror_(NULL, 0, module_index, level, 0, r, "%.*s", length, text);
+    ap_log_rerror_(file, line, module_index, level, 0, r, "%.*s", length, text);
 }
 
 /* ap_log_error_, variadic. */
-void mwrs_log_server(int module_index, int level, const server_rec *s, int length, const char *text)
+void mwrs_log_server(const char *file, int line, int module_index, int level, const server_rec *s,
+                     int length, const char *text)
 {
-    ap_log_error_(NULL, 0, module_index, level, 0, s, "%.*s", length, text);
-}
-
-/* APLOG_R_MODULE_IS_LEVEL */
-int mwrs_request_logs(int module_index, int level, const request_rec *r)
-{
-    return APLOG_R_MODULE_IS_LEVEL(r, module_index, level);
+    ap_log_error_(file, line, module_index, level, 0, s, "%.*s", length, text);
 }
 
 /* APLOG_MODULE_IS_LEVEL */

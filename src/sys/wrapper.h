@@ -11,6 +11,7 @@
 #include "mod_auth.h"
 #include "ap_mpm.h"
 #include "mpm_common.h"
+#include "scoreboard.h"
 #include "ap_regex.h"
 #include "ap_release.h"
 #include "unixd.h"

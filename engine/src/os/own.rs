@@ -97,14 +97,18 @@ pub enum Signal {
     Replace,
     /// SIGXCPU: `cpu-time-limit` is reached.
     CpuTime,
+    /// SIGHUP, SIGUSR2: the application is told.
+    Tell,
 }
 
 impl Signal {
-    const ALL: [(c_int, Self); 4] = [
+    const ALL: [(c_int, Self); 6] = [
         (libc::SIGTERM, Self::End),
         (libc::SIGINT, Self::End),
         (libc::SIGUSR1, Self::Replace),
         (libc::SIGXCPU, Self::CpuTime),
+        (libc::SIGHUP, Self::Tell),
+        (libc::SIGUSR2, Self::Tell),
     ];
 
     /// What the signal of this number, as [`catch`] has written it, asks for.
@@ -114,14 +118,15 @@ impl Signal {
     }
 }
 
-/// From now on the signals of [`Signal`] write their number into a pipe instead of what they did; with `but_end` those
-/// that ask for the end are left alone. In a process that is forked from this one they do what they did. Called once.
-pub fn catch(but_end: bool, pipe: OwnedFd) -> io::Result<()> {
+/// From now on the signals of [`Signal`] write their number into a pipe instead of what they did; with `service` those
+/// that are a service script's own business are left alone: its end, and what it is told. In a process that is forked from this one they do what they did. Called once.
+pub fn catch(service: bool, pipe: OwnedFd) -> io::Result<()> {
     // SAFETY: no precondition.
     OWNER.store(unsafe { libc::getpid() }, Ordering::Relaxed);
     // Open for good.
     PIPE.store(pipe.into_raw_fd(), Ordering::Relaxed);
-    let signals = Signal::ALL.iter().filter(|(_, what)| !(but_end && *what == Signal::End));
+    let own = |what: &Signal| service && matches!(what, Signal::End | Signal::Tell);
+    let signals = Signal::ALL.iter().filter(|(_, what)| !own(what));
     let signals: Vec<c_int> = signals.map(|(signal, _)| *signal).collect();
     let mut before = Vec::with_capacity(signals.len());
     for signal in &signals {

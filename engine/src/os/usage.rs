@@ -40,8 +40,9 @@ pub fn of_process() -> Cpu {
 /// Bytes of this process that were in memory when that was most (`ru_maxrss`).
 #[must_use]
 pub fn most_memory() -> u64 {
-    // The kernel counts kibibytes here.
-    u64::try_from(usage(libc::RUSAGE_SELF).ru_maxrss).unwrap_or(0).saturating_mul(1024)
+    // The kernel counts kibibytes here, and may be behind what it says of the present.
+    let most = u64::try_from(usage(libc::RUSAGE_SELF).ru_maxrss).unwrap_or(0);
+    most.saturating_mul(1024).max(memory())
 }
 
 /// Bytes of this process that are in memory now (proc(5), `statm`); 0 where that cannot be read.

@@ -427,6 +427,17 @@ const BASIC: &[Entry] = &[
         }),
     },
     Entry {
+        name: "WSGIServerMetrics",
+        scope: Scope::Global,
+        syntax: "WSGIServerMetrics On|Off",
+        default: "Off",
+        help: "Lets applications see what httpd's processes are doing",
+        apply: Apply::Process(|process, text| {
+            process.server_metrics = Some(on_off(text)?);
+            Ok(())
+        }),
+    },
+    Entry {
         name: "WSGIVerboseDebugging",
         scope: Scope::Global,
         syntax: "WSGIVerboseDebugging On|Off",

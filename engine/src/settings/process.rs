@@ -77,6 +77,8 @@ pub struct ProcessSettings {
     pub case_sensitivity: Option<bool>,
     /// `WSGIRestrictEmbedded`
     pub restrict_embedded: Option<bool>,
+    /// `WSGIServerMetrics`
+    pub server_metrics: Option<bool>,
     /// `WSGIVerboseDebugging`, which does nothing but cause a notice
     pub verbose_debugging: Option<bool>,
     /// Top-level interpreter settings.
@@ -112,6 +114,12 @@ impl ProcessSettings {
     #[must_use]
     pub fn destroy_interpreter(&self) -> bool {
         self.destroy_interpreter.unwrap_or(true)
+    }
+
+    /// `WSGIServerMetrics`; off unless written.
+    #[must_use]
+    pub fn server_metrics(&self) -> bool {
+        self.server_metrics.unwrap_or(false)
     }
 
     /// `WSGICaseSensitivity`; on unless written, as file names on Linux have it.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::line::Answered;
 use super::seat::{Count, Lateness, Seat, Serving};
 use super::shared::Shared;
+use super::teller::Teller;
 use super::thread;
 use crate::os::event;
 use crate::os::own;
@@ -58,6 +59,7 @@ pub(super) struct Clock {
     starves: bool,
     /// Whether it was reported that scripts take too long to load.
     overdue: bool,
+    teller: Teller,
 }
 
 /// The process takes no more requests.
@@ -82,6 +84,7 @@ impl Clock {
             inactive: false,
             starves: false,
             overdue: false,
+            teller: Teller::default(),
         }
     }
 
@@ -146,7 +149,7 @@ impl Clock {
             self.shared.complain(&text);
         }
         if self.shared.asked.leave.swap(false, Ordering::SeqCst) {
-            self.retire(self.shared.setup.life.shutdown);
+            self.retire(self.shared.setup.life.shutdown, "application");
         }
         self.relieve(now);
         self.requests(now);
@@ -320,7 +323,9 @@ impl Clock {
         self.shared.main.set();
     }
 
-    fn retire(&mut self, within: Option<Duration>) {
+    /// `reason` is what subscribers of `process_stopping` are told, if it is the first.
+    fn retire(&mut self, within: Option<Duration>, reason: &'static str) {
+        self.shared.ends_for(reason);
         let until = within.map(|within| Instant::now() + within);
         match &mut self.drain {
             Some(drain) => {
@@ -420,7 +425,7 @@ impl Clock {
             };
             match said {
                 Ok(ToDaemon::Accept) => self.accept(),
-                Ok(ToDaemon::Retire { reason: _, within }) => self.retire(within),
+                Ok(ToDaemon::Retire { reason, within }) => self.retire(within, told(reason)),
                 Ok(ToDaemon::Setup(_)) => {}
                 Err(fault) => {
                     let text = format!("the supervisor sent {fault}");
@@ -464,23 +469,45 @@ impl Clock {
         for number in &numbers[..count] {
             let life = &self.shared.setup.life;
             match own::Signal::of(*number) {
-                Some(own::Signal::End) => self.retire(life.shutdown),
+                Some(own::Signal::End) => self.retire(life.shutdown, "shutdown_signal"),
                 // Without a supervisor, this is how its successor has the process go.
                 Some(own::Signal::Replace) if self.shared.status.lost() => {
-                    self.retire(life.eviction.or(life.graceful));
+                    self.retire(life.eviction.or(life.graceful), told(Reason::Signal));
                 }
                 Some(own::Signal::Replace) => {
                     self.shared.status.wish(Reason::Signal);
                 }
                 Some(own::Signal::CpuTime) if self.shared.status.lost() => {
-                    self.retire(life.graceful);
+                    self.retire(life.graceful, told(Reason::CpuTime));
                 }
                 Some(own::Signal::CpuTime) => {
                     self.shared.status.wish(Reason::CpuTime);
                 }
+                Some(own::Signal::Tell) => self.teller.tell(self.shared, *number),
                 None => {}
             }
         }
+    }
+}
+
+/// A reason as subscribers of `process_stopping` are told it: mod_wsgi's words where it has any.
+fn told(reason: Reason) -> &'static str {
+    match reason {
+        Reason::ScriptChanged => "script_reload",
+        Reason::MaximumRequests => "maximum_requests",
+        Reason::RestartInterval => "restart_interval",
+        Reason::Memory => "memory_limit",
+        Reason::CpuTime => "cpu_time_limit",
+        Reason::RequestTimeout => "request_timeout",
+        Reason::Deadlock => "deadlock_timeout",
+        Reason::Inactivity => "inactivity_timeout",
+        Reason::Reload => "graceful_signal",
+        Reason::Stop => "shutdown_signal",
+        Reason::Signal => "eviction_signal",
+        Reason::Application => "application",
+        Reason::ScriptEnded => "script_ended",
+        Reason::StartupTimeout => "startup_timeout",
+        Reason::Starved => "starved",
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Remote<'a> {
     inline: &'a [u8],
     file: Option<BodyFile>,
     asked: Asked,
+    /// Whether the connection was made for it.
+    first: bool,
     /// Why the body cannot be read any further.
     fault: Option<String>,
     looked: Option<Instant>,
@@ -75,6 +77,7 @@ impl<'a> Remote<'a> {
         receiving: &'a mut Receiving,
         request: Request<'a>,
         file: Option<OwnedFd>,
+        first: bool,
     ) -> Self {
         let left = request.body_length.unwrap_or(0);
         let file = file.map(|file| BodyFile { file: file.into(), at: 0, left });
@@ -87,6 +90,7 @@ impl<'a> Remote<'a> {
             inline: request.inline,
             file,
             asked: Asked { covered, ..Asked::default() },
+            first,
             fault: None,
             looked: None,
         }
@@ -384,6 +388,10 @@ impl Exchange for Remote<'_> {
 
     fn abort(&mut self) {
         self.line.abort("the application's response broke off");
+    }
+
+    fn connects(&self) -> u32 {
+        u32::from(self.first)
     }
 
     fn log(&mut self, level: Level, text: &str) {

@@ -182,7 +182,7 @@ fn run(
     } else {
         attend(shared, engine, nudge);
     }
-    engine.stop();
+    engine.stop_because(shared.end_reason());
     own::leave(0)
 }
 

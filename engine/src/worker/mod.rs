@@ -16,6 +16,7 @@ mod seat;
 mod setup;
 mod shared;
 mod status;
+mod teller;
 mod thread;
 
 use std::ffi::CStr;

@@ -23,6 +23,8 @@ pub(super) struct Shared {
     /// What the clock and Python's main thread ask of each other.
     pub(super) asked: Asked,
     engine: OnceLock<Engine>,
+    /// Why the process ends, in the words of `process_stopping`.
+    ends_for: OnceLock<&'static str>,
     started: Instant,
     served: AtomicU64,
     /// Milliseconds since the start, from 1.
@@ -72,6 +74,7 @@ impl Shared {
             main,
             asked: Asked::default(),
             engine: OnceLock::new(),
+            ends_for: OnceLock::new(),
             started: Instant::now(),
             served: AtomicU64::new(0),
             active_ms: AtomicU64::new(0),
@@ -90,6 +93,16 @@ impl Shared {
 
     pub(super) fn set_engine(&self, engine: Engine) -> &Engine {
         self.engine.get_or_init(|| engine)
+    }
+
+    /// Takes note of why the process ends; the first reason counts.
+    pub(super) fn ends_for(&self, reason: &'static str) {
+        self.ends_for.get_or_init(|| reason);
+    }
+
+    /// Why the process ends; `None` for those that nobody subscribes in.
+    pub(super) fn end_reason(&self) -> Option<&'static str> {
+        (self.setup.threads != 0).then(|| self.ends_for.get().copied().unwrap_or(""))
     }
 
     /// Milliseconds since the start, from 1.

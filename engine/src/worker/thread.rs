@@ -199,7 +199,7 @@ impl Worker {
             reloading: false,
             handler: request.handler,
         };
-        let mut remote = Remote::new(self.shared, line, receiving, request, file);
+        let mut remote = Remote::new(self.shared, line, receiving, request, file, first);
         let mut outcome = self.engine.serve(&call, &mut remote);
         if own::forked() {
             // The application has forked, and the copy has come back here, where it has no business.

@@ -88,6 +88,7 @@ const SWITCHES: &[(&str, Flag)] = &[
     ("WSGIDestroyInterpreter", |w| &mut w.process.destroy_interpreter),
     ("WSGIRestrictEmbedded", |w| &mut w.process.restrict_embedded),
     ("WSGICaseSensitivity", |w| &mut w.process.case_sensitivity),
+    ("WSGIServerMetrics", |w| &mut w.process.server_metrics),
     ("WSGIVerboseDebugging", |w| &mut w.process.verbose_debugging),
 ];
 
