@@ -82,6 +82,8 @@ fn records_say_where_they_were_made() {
         .conf("ErrorLogFormat \"%F|%M\"\n</VirtualHost>")
         .start();
     server.get("/").expect(200);
+    server.allow_log("test-log");
+    server.allow_log("in two lines");
     let text = server.read("logs/places.log");
     assert!(text.lines().any(|line| line == "source-0.py(25)|test-log says at warning"), "{text}");
 }

@@ -27,11 +27,11 @@ def hear(name, **event):
         note(group, "heard", name)
 
 def work():
-    # Not a daemon thread: the end waits for it, and it for being told.
+    # The end waits for it, and it waits for being told.
     over.wait()
     note(group, "thread ended")
 
-threading.Thread(target=work).start()
+threading.Thread(target=work, daemon=False).start()
 atexit.register(note, group, "atexit")
 
 def application(environ, start_response):
