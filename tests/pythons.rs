@@ -321,6 +321,51 @@ fn free_threading_without_a_free_threaded_build_says_so() {
     server.expect_log("WSGIFreeThreading");
 }
 
+/// The module `mod_wsgi` is what it has to be in the main interpreter and in others, while requests overlap.
+fn observes(site: Site, conf: &str) {
+    let server = site
+        .conf("ServerLimit 1\nMaxRequestWorkers 8")
+        .conf(conf)
+        .mount("/main", "api.py", "application-group=%{GLOBAL}")
+        .mount("/sub", "api.py", "application-group=sub")
+        .start();
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let place = if number % 2 == 0 { "/main" } else { "/sub" };
+            let server = &server;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    server.client().post(&format!("{place}/read"), b"body").expect(200);
+                    server.get(&format!("{place}/raise")).expect(500);
+                }
+            });
+        }
+    });
+    for place in ["/main", "/sub"] {
+        for check in ["names", "apache", "environ", "events", "request_metrics", "process_metrics"]
+        {
+            let found = server.get(&format!("{place}/{check}")).expect(200).text();
+            assert_eq!(found, "as it should be", "{place}/{check} with '{conf}'");
+        }
+    }
+    server.expect_log("raised for a test");
+}
+
+#[test]
+fn every_python_can_be_observed() {
+    with_each(every(), |python| {
+        let site = || Site::new(&format!("observed-{}", python.name())).python(python);
+        observes(site(), "");
+        observes(site().daemon(), "");
+        if python.version >= (3, 12) && !python.free_threaded {
+            observes(site(), "WSGIPerInterpreterGIL On");
+        }
+        if python.free_threaded {
+            observes(site(), "WSGIFreeThreading On");
+        }
+    });
+}
+
 /// Files that look like an installed Python to whoever reads names only.
 fn looks_like_python(site: Site, home: &str, version: &str, library: bool) -> Site {
     let site = site

@@ -52,6 +52,15 @@ fn ask(server: &Server, expression: &str) -> String {
     server.client().request("GET", "/eval", &headers, b"").expect(200).text()
 }
 
+both_modes!(nothing_is_told_before_recording_begins, |site| {
+    let server = site.app("evaluate.py").start();
+    let expression = "[getattr(__import__('mod_wsgi'), name)() for name in \
+                      ('request_metrics', 'process_metrics', 'server_metrics')]";
+    let headers = [("X-Expression", expression)];
+    let reply = server.client().request("GET", "/", &headers, b"").expect(200);
+    assert_eq!(reply.text(), "[None, None, None]");
+});
+
 both_modes!(requests_are_counted_once, |site| {
     let server = counting(site);
     let mut client = server.client();
