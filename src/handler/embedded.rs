@@ -1,5 +1,6 @@
 //! The engine's exchange over httpd's own request.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use engine::settings::request::Effective;
@@ -150,6 +151,10 @@ impl Exchange for Embedded<'_, '_> {
 
     fn log_from(&mut self, source: Source<'_>, level: Level, text: &str) {
         log::request_from(&self.request, Some(source), level, text);
+    }
+
+    fn tls_variable(&mut self, name: &CStr) -> Option<Vec<u8>> {
+        self.request.tls_variable(name).map(|value| value.to_bytes().to_vec())
     }
 
     fn logs(&self, level: Level) -> bool {

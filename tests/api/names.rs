@@ -62,6 +62,19 @@ both_modes!(groups_are_named_to_the_module, |site| {
 });
 
 #[test]
+fn what_mod_ssl_knows_is_told_in_httpd_only() {
+    let expression = "(lambda adapter: [adapter.ssl_is_https(), \
+                      (adapter.ssl_var_lookup('SSL_PROTOCOL') or '')[:4], \
+                      adapter.ssl_var_lookup('NO_SUCH_NAME') or ''])(start_response.__self__)";
+    let header = format!("X-Expression: {expression}");
+    let server = Site::new("ssl").app("evaluate.py").tls().start();
+    assert_eq!(server.curl_tls("/", &["-H", &header]).text(), "[1, 'TLSv', '']");
+    assert_eq!(server.curl("/", &["-H", &header]).text(), "[0, '', '']");
+    let server = Site::new("ssl-daemon").daemon().app("evaluate.py").tls().start();
+    assert_eq!(server.curl_tls("/", &["-H", &header]).text(), "[0, '', '']");
+}
+
+#[test]
 fn a_marker_tells_the_module_from_mod_wsgi() {
     let server = Site::new("marker").app("evaluate.py").start();
     let expression = "(lambda m: ('.'.join(map(str, m.version)) == m.mod_wsgi_rs, m.version >= (7,), \

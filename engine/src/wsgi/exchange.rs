@@ -47,8 +47,8 @@ pub trait Exchange: Send {
     /// `\n`; the lines of one call stay together.
     fn log(&mut self, level: Level, text: &str);
 
-    /// What mod_ssl knows of the connection under a name such as `SSL_CLIENT_S_DN`; `HTTPS` is `on` or `off`. Asked
-    /// for scripts that run before an application does.
+    /// What mod_ssl knows of the connection under a name such as `SSL_CLIENT_S_DN`; `HTTPS` is `on` or `off`. A
+    /// carrier that is not in httpd's processes knows nothing.
     fn tls_variable(&mut self, _name: &CStr) -> Option<Vec<u8>> {
         None
     }

@@ -1,7 +1,7 @@
 //! Scripts that are asked something about a request: who may come in, who somebody is, which application
 //! is meant. They run attached like an application and have the request's log, but no body and no response.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use super::engine::Engine;
@@ -9,10 +9,11 @@ use super::environ::{Environ, Key};
 use super::exchange::{Exchange, Level};
 use super::run::{self, Call, Fault};
 use super::script::{Found, Loaded, Target};
+use super::tls::{InEnviron, IsHttps, VarLookup};
 use super::turn::{self, Carrier, Turn};
 use super::watch::Story;
 use crate::python::lend::Lent;
-use crate::python::{Args, Exception, Gil, Kind, Method, Obj, PyResult, Raised, bound};
+use crate::python::{Exception, Gil, Kind, Obj, PyResult, Raised, bound};
 
 /// A script that is asked.
 #[derive(Clone, Copy, Debug)]
@@ -321,8 +322,8 @@ fn environ<'a>(
     if tls {
         let adapter = interpreter.adapter.instance(gil, Arc::clone(turn))?;
         for (name, function) in [
-            (c"mod_ssl.is_https", bound::<IsHttps>(gil, &adapter)?),
-            (c"mod_ssl.var_lookup", bound::<VarLookup>(gil, &adapter)?),
+            (c"mod_ssl.is_https", bound::<IsHttps<InEnviron>>(gil, &adapter)?),
+            (c"mod_ssl.var_lookup", bound::<VarLookup<InEnviron>>(gil, &adapter)?),
         ] {
             environ.dict_set(&Obj::interned(gil, name)?, &function)?;
         }
@@ -341,7 +342,7 @@ fn flag<'py>(gil: Gil<'py>, answer: &Obj<'py>) -> PyResult<Option<bool>> {
 }
 
 /// What `bytes`, or a `str` as latin-1, hold; `None` for other types.
-fn bytes(answer: &Obj<'_>) -> PyResult<Option<Vec<u8>>> {
+pub(super) fn bytes(answer: &Obj<'_>) -> PyResult<Option<Vec<u8>>> {
     if let Some(bytes) = answer.bytes() {
         return Ok(Some(bytes.to_vec()));
     }
@@ -366,65 +367,4 @@ fn wrong(gil: Gil<'_>, function: &CStr, wanted: &str, answer: &Obj<'_>) -> Raise
     let function = function.to_string_lossy();
     let message = format!("{function}() must return {wanted}, not {}", answer.type_name());
     Raised::type_error(gil, &message)
-}
-
-/// `mod_ssl.is_https()`: 1 or 0.
-struct IsHttps;
-
-impl Method for IsHttps {
-    type Data = Turn;
-    const NAME: &'static CStr = c"is_https";
-
-    fn call<'py>(
-        gil: Gil<'py>,
-        _this: &Obj<'py>,
-        turn: Option<&Arc<Turn>>,
-        args: Args<'_, 'py>,
-    ) -> PyResult<Obj<'py>> {
-        args.expect("is_https", 0, 0)?;
-        let value = tls_variable(gil, turn, "is_https", c"HTTPS")?;
-        Obj::int(gil, value.is_some_and(|value| value == b"on").into())
-    }
-}
-
-/// `mod_ssl.var_lookup(name)`: a `str`, or `None`.
-struct VarLookup;
-
-impl Method for VarLookup {
-    type Data = Turn;
-    const NAME: &'static CStr = c"var_lookup";
-
-    fn call<'py>(
-        gil: Gil<'py>,
-        _this: &Obj<'py>,
-        turn: Option<&Arc<Turn>>,
-        args: Args<'_, 'py>,
-    ) -> PyResult<Obj<'py>> {
-        args.expect("var_lookup", 1, 1)?;
-        let name = match args.at(0) {
-            Some(name) => bytes(&name)?,
-            None => None,
-        };
-        let Some(name) = name.and_then(|name| CString::new(name).ok()) else {
-            let message = "var_lookup() takes the name of a variable, as str or bytes without NUL";
-            return Err(Raised::type_error(gil, message));
-        };
-        match tls_variable(gil, turn, "var_lookup", &name)? {
-            Some(value) => Obj::latin1_from(gil, &value),
-            None => Ok(Obj::none(gil)),
-        }
-    }
-}
-
-fn tls_variable(
-    gil: Gil<'_>,
-    turn: Option<&Arc<Turn>>,
-    function: &str,
-    name: &CStr,
-) -> PyResult<Option<Vec<u8>>> {
-    let value =
-        turn.and_then(|turn| turn.carrier.with(gil, |carrier| carrier.exchange.tls_variable(name)));
-    value.ok_or_else(|| {
-        Raised::runtime_error(gil, &format!("{function}() called after request completed"))
-    })
 }

@@ -17,6 +17,7 @@ mod run;
 pub mod scoreboard;
 mod script;
 mod start_response;
+mod tls;
 mod turn;
 mod watch;
 

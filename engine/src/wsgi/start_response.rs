@@ -5,19 +5,25 @@ use std::sync::Arc;
 
 use super::exchange::Then;
 use super::response::Head;
+use super::tls::{IsHttps, OfAdapter, VarLookup};
 use super::turn::{Phase, Turn};
 use super::watch;
 use crate::python::{
     Args, Class, ClassSpec, Gil, Kind, Method, Obj, PyResult, Raised, bound, method,
 };
 
-/// The class whose bound methods are `start_response` and `write`.
+/// The class whose bound methods are `start_response` and `write`; mod_wsgi has it offer what mod_ssl knows as well.
 pub(super) fn class(gil: Gil<'_>) -> PyResult<Class<Turn>> {
     Class::define(
         gil,
         ClassSpec {
             name: c"mod_wsgi.Adapter",
-            methods: vec![method::<StartResponse>(), method::<Write>()],
+            methods: vec![
+                method::<StartResponse>(),
+                method::<Write>(),
+                method::<IsHttps<OfAdapter>>(),
+                method::<VarLookup<OfAdapter>>(),
+            ],
             getters: Vec::new(),
             next: None,
         },

@@ -423,6 +423,7 @@ fn defaults_in_the_list_are_those_that_hold() {
                 world.process.destroy_interpreter(),
                 world.process.restrict_embedded(),
                 world.process.case_sensitivity(),
+                world.process.server_metrics(),
             ]
         )
     };
