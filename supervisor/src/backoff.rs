@@ -5,8 +5,12 @@ use crate::Time;
 /// The first wait.
 const FIRST: Time = 100;
 
-/// The longest wait.
+/// The longest wait after processes that never served.
 const LONGEST: Time = 30_000;
+
+/// The longest wait after one that did: requests wait meanwhile, and whoever finds one that kills a process must not be
+/// able to end the service for longer than that.
+const BRIEF: Time = 1_000;
 
 /// A process that served this long was healthy: what went wrong before it does not count any more.
 const HEALTHY: Time = 60_000;
@@ -15,25 +19,33 @@ const HEALTHY: Time = 60_000;
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
+    /// Those of them since the last process that served.
+    unready: u32,
     due: Time,
 }
 
 impl Backoff {
     /// A process never came as far as serving.
     pub(crate) fn failed(&mut self, now: Time) {
-        self.due = now + wait(self.failures);
+        self.unready += 1;
+        self.again(LONGEST, now);
+    }
+
+    fn again(&mut self, longest: Time, now: Time) {
+        self.due = now + wait(self.failures).min(longest);
         self.failures += 1;
     }
 
     /// A process ended unasked after it had served for `served`. One that was healthy is replaced
-    /// at once, others like those that never served: a process that dies of its first request would
-    /// otherwise be started without end.
+    /// at once, others a little later: a process that dies of its first request would otherwise be
+    /// started without end.
     pub(crate) fn died(&mut self, served: Time, now: Time) {
         if served >= HEALTHY {
-            self.failures = 0;
+            self.reset();
             self.due = now;
         } else {
-            self.failed(now);
+            self.unready = 0;
+            self.again(BRIEF, now);
         }
     }
 
@@ -47,14 +59,14 @@ impl Backoff {
         self.due
     }
 
-    /// How many tries in a row went wrong.
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
+    /// How many processes in a row never served.
+    pub(crate) fn unready(&self) -> u32 {
+        self.unready
     }
 }
 
 fn wait(failures: u32) -> Time {
-    FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST)
+    FIRST.saturating_mul(1 << failures.min(16))
 }
 
 #[cfg(test)]
@@ -74,7 +86,7 @@ mod tests {
 
     #[test]
     fn never_overflows() {
-        let mut backoff = Backoff { failures: u32::MAX - 1, due: 0 };
+        let mut backoff = Backoff { failures: u32::MAX - 1, ..Backoff::default() };
         backoff.failed(5);
         assert_eq!(backoff.due(), 5 + LONGEST);
     }
@@ -85,8 +97,22 @@ mod tests {
         backoff.failed(0);
         backoff.failed(100);
         backoff.died(HEALTHY, 70_000);
-        assert_eq!((backoff.due(), backoff.failures()), (70_000, 0));
+        assert_eq!((backoff.due(), backoff.unready()), (70_000, 0));
         backoff.died(HEALTHY - 1, 140_000);
         assert_eq!(backoff.due(), 140_000 + FIRST);
+    }
+
+    #[test]
+    fn who_served_is_not_waited_for_long() {
+        let mut backoff = Backoff::default();
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            backoff.died(5, 1000);
+            waits.push(backoff.due() - 1000);
+        }
+        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(backoff.unready(), 0);
+        backoff.failed(1000);
+        assert_eq!((backoff.due() - 1000, backoff.unready()), (6400, 1));
     }
 }

@@ -24,7 +24,7 @@ const NAP: Time = 100;
 /// How long a process may live without its status socket before it is replaced for it.
 const SILENCE: Time = 1_000;
 
-/// Failures in a row after which requests are not left to wait for the next try.
+/// Processes in a row that never served, after which requests are not left to wait for the next try.
 const HOPELESS: u32 = 3;
 
 /// Frames of one process that are looked at before the others have their turn.
@@ -215,7 +215,7 @@ impl Fleet {
                 estate.news.tell(self.plan.id, Kind::Up, "");
             }
             self.down = Some(false);
-        } else if self.machine.failures() >= HOPELESS
+        } else if self.machine.unready() >= HOPELESS
             && let Some(fault) = self.fault.take()
         {
             // Told again with every failure, as there is no room for everything that is ever told.

@@ -216,11 +216,10 @@ impl Group {
         self.phase != Phase::Running && self.members.is_empty()
     }
 
-    /// Starts in a row that went wrong, over all places.
+    /// Most processes of one place in a row that ended before they served.
     #[must_use]
-    pub fn failures(&self) -> u32 {
-        let places = self.places.iter().map(Backoff::failures).max().unwrap_or(0);
-        places.max(self.replacing.failures())
+    pub fn unready(&self) -> u32 {
+        self.places.iter().map(Backoff::unready).max().unwrap_or(0)
     }
 
     fn issue(&mut self) -> MemberId {

@@ -271,7 +271,7 @@ fn broken_code_does_not_join_processes_that_work() {
 fn a_process_that_dies_is_started_again_later_and_later() {
     let mut story = Story::serving(policy(1));
     let mut number = 1;
-    for expected in [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000] {
+    for expected in [100, 200, 400, 800, 1_000, 1_000] {
         assert_eq!(
             story.tell(Event::Gone(id(number))),
             [Action::Ended(id(number), Cause::Crashed)]
