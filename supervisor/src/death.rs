@@ -53,7 +53,7 @@ fn manner(exit: Exit, unasked: bool) -> String {
             format!("was ended by {}{core}{hint}", signal(number))
         }
         Exit::Unknown => {
-            "ended; how is not known, as a former supervisor had started it".to_owned()
+            "ended (how is not known, as a former supervisor had started it)".to_owned()
         }
     }
 }

@@ -38,6 +38,26 @@ fn starts_serves_and_stops() {
 }
 
 #[test]
+fn what_an_application_has_started_ends_with_the_server_and_not_before() {
+    let mut bench = Bench::new();
+    let door = bench.door("socket");
+    let plan = bench.plan("site", 1);
+    bench.serve(1, &[(&plan, &door)]);
+    let old = door.pid();
+    let earlier = Watch::new(door.ask("child").parse().unwrap());
+    let watch = Watch::new(old);
+    bench.serve(2, &[(&plan, &door)]);
+    door.other_than(old);
+    assert!(watch.ended_within(DEADLINE));
+    assert!(!earlier.ended_within(Duration::ZERO));
+    earlier.kill();
+
+    let child = Watch::new(door.ask("child").parse().unwrap());
+    bench.stop();
+    assert!(child.ended_within(DEADLINE));
+}
+
+#[test]
 fn a_replacement_leaves_no_gap() {
     let mut bench = Bench::new();
     let door = Arc::new(bench.door("socket"));

@@ -99,6 +99,18 @@ impl Process {
     }
 }
 
+/// Sends a signal to all processes of a group, which has the number of the process that leads it. The leader may have
+/// ended; as long as nobody has waited for it, the number is no other group's.
+pub(crate) fn signal_group(leader: u32, number: i32) -> io::Result<()> {
+    let leader = libc::pid_t::try_from(leader).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if leader <= 1 {
+        // Everybody, or this program's own group.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: takes numbers.
+    checked(unsafe { libc::kill(-leader, number) }).map(drop)
+}
+
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()

@@ -36,6 +36,7 @@ fn main() {
         setup: None,
         accepts: false,
         held: Vec::new(),
+        children: Vec::new(),
     };
     while daemon.setup.is_none() {
         daemon.turn();
@@ -73,6 +74,7 @@ struct Daemon {
     accepts: bool,
     /// Connections whose answer is held back until they say more.
     held: Vec<BufReader<UnixStream>>,
+    children: Vec<std::process::Child>,
 }
 
 impl Daemon {
@@ -160,6 +162,19 @@ impl Daemon {
                 connection.get_mut().write_all(b"held\n").unwrap();
                 self.held.push(connection);
                 return;
+            }
+            "child" => {
+                // Deaf to SIGTERM, as a child that was forked and not executed may be.
+                let script = "trap '' TERM; echo; exec sleep 1000";
+                let mut child = std::process::Command::new("/bin/sh")
+                    .args(["-c", script])
+                    .stdout(std::process::Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+                let pid = child.id().to_string();
+                self.children.push(child);
+                pid
             }
             "want" => {
                 self.say(&FromDaemon::WantsReplacement(Reason::MaximumRequests));
