@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// So many that end soon are followed at once: somebody may have killed one by mistake, and another.
+const AT_ONCE: u32 = 3;
 /// One that has run so long has done nothing wrong by starting.
 const SETTLED: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
@@ -20,9 +22,9 @@ impl Pace {
         }
         let failures = self.failures;
         self.failures = failures.saturating_add(1);
-        match failures {
-            0 => Duration::ZERO,
-            _ => Duration::from_secs(1 << (failures - 1).min(6)).min(LONGEST),
+        match failures.checked_sub(AT_ONCE) {
+            None => Duration::ZERO,
+            Some(more) => Duration::from_secs(1 << more.min(6)).min(LONGEST),
         }
     }
 }
@@ -32,11 +34,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_at_once_and_a_loop_is_slowed() {
+    fn the_first_are_at_once_and_a_loop_is_slowed() {
         let mut pace = Pace::default();
-        let waits: Vec<u64> = (0..9).map(|_| pace.wait(Duration::ZERO).as_secs()).collect();
-        assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(pace.wait(SETTLED), Duration::ZERO);
-        assert_eq!(pace.wait(Duration::ZERO), Duration::from_secs(1));
+        let waits: Vec<u64> = (0..11).map(|_| pace.wait(Duration::ZERO).as_secs()).collect();
+        assert_eq!(waits, [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60]);
+        let waits: Vec<u64> =
+            (0..4).map(|round| pace.wait(SETTLED * u32::from(round == 0)).as_secs()).collect();
+        assert_eq!(waits, [0, 0, 0, 1]);
     }
 }

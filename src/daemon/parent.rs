@@ -164,6 +164,9 @@ impl Parent {
             Ok(()) => {
                 let told = state.tell_all();
                 self.judge(state, told);
+                if state.supervisor.is_none() {
+                    state.due = Some(Instant::now() + state.pace.wait(Duration::ZERO));
+                }
             }
             Err(fault) => {
                 log::server(Level::Critical, &fault);
