@@ -557,6 +557,7 @@ fn the_fingerprint_is_of_what_matters() {
         "home=/srv",
         "request-timeout=5",
         "listen-backlog=5",
+        "queue-limit=7",
         "socket-user=blog",
         "memory-limit=1G",
     ] {
@@ -567,8 +568,7 @@ fn the_fingerprint_is_of_what_matters() {
     different.dedup();
     assert_eq!(different.len(), ids.len());
     // These are the children's business.
-    for text in ["connect-timeout=3", "queue-limit=5", "request-buffering=Off", "script-user=blog"]
-    {
+    for text in ["connect-timeout=3", "request-buffering=Off", "script-user=blog"] {
         assert_eq!(id(text), plain, "{text}");
     }
     assert_eq!(id("threads=15"), plain, "the default, written");
