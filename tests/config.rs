@@ -186,6 +186,32 @@ const TABLE: &[Row] = &[
             ("name /srv/handler.py process-group=", "no value"),
         ],
     ),
+    ("WSGIPassApacheRequest", SWITCH, NO_SWITCH),
+    ("WSGIGroupAuthoritative", SWITCH, NO_SWITCH),
+    (
+        "WSGITelemetryService",
+        &["unix:/run/telemetry.sock", "unix:/run/telemetry.sock interval=2.5"],
+        &[
+            ("", "unix:/path"),
+            ("udp:localhost:9", "unix:/path"),
+            ("unix:/a interval=often", "interval="),
+            ("unix:/a other=1", "unknown option 'other'"),
+        ],
+    ),
+    (
+        "WSGITelemetryOptions",
+        &["None", "All", "CaptureUserAgent", "+CaptureUserAgent -captureuseragent"],
+        &[
+            ("", "none is given"),
+            ("Other", "CaptureUserAgent"),
+            ("All -CaptureUserAgent", "or none"),
+        ],
+    ),
+    (
+        "WSGISlowRequests",
+        &["0", "2.5"],
+        &[("", "one argument"), ("one", "number of seconds"), ("-1", "number of seconds")],
+    ),
     // The right ones depend on the machine; see the tests below.
     ("WSGIPythonHome", &[], &[("", "one argument"), ("/a /b", "too much"), ("\"\"", "empty")]),
     ("WSGIPythonEggs", &["/srv/eggs"], &[("", "one argument"), ("/a /b", "too much")]),
@@ -432,6 +458,27 @@ fn directive_without_effect_is_told() {
     server.get("/").expect(200);
     let line = server.expect_log("WSGIVerboseDebugging");
     assert!(line.contains("LogLevel"), "{line}");
+}
+
+#[test]
+fn directives_that_do_nothing_say_what_to_do_instead() {
+    let server = Site::new("idle")
+        .app("hello.py")
+        .conf("WSGIPassApacheRequest On\nWSGITelemetryService unix:@root@/run/telemetry")
+        .conf("WSGITelemetryOptions All\nWSGISlowRequests 1")
+        .conf("<Location />\nWSGIGroupAuthoritative Off\n</Location>")
+        .start();
+    server.get("/").expect(200);
+    for (name, instead) in [
+        ("WSGIPassApacheRequest", "environ"),
+        ("WSGITelemetryService", "metrics functions"),
+        ("WSGITelemetryOptions", "metrics functions"),
+        ("WSGISlowRequests", "access log"),
+        ("WSGIGroupAuthoritative", "<RequireAny>"),
+    ] {
+        let line = server.expect_log(&format!("{name} does nothing"));
+        assert!(line.contains(instead), "{line}");
+    }
 }
 
 /// Makes a home for `WSGIPythonHome`; returns what to write there and what is to be said of it.

@@ -11,6 +11,7 @@ use super::{GroupName, ProcessSettings, RequestSettings, ScriptAlias, ServerSett
 
 mod daemon;
 mod hooks;
+mod idle;
 
 pub use hooks::{ASKED_IN_HTTPD, notices};
 
@@ -99,9 +100,9 @@ impl Entry {
 /// Every directive there is, in the order of the reference page.
 pub static CATALOGUE: &[Entry] = &ALL;
 
-static ALL: [Entry; PARTS[0].len() + PARTS[1].len() + PARTS[2].len()] = joined();
+static ALL: [Entry; PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len()] = joined();
 
-const PARTS: [&[Entry]; 3] = [BASIC, daemon::ENTRIES, hooks::ENTRIES];
+const PARTS: [&[Entry]; 4] = [BASIC, daemon::ENTRIES, hooks::ENTRIES, idle::ENTRIES];
 
 /// The parts in their order, as one table.
 const fn joined<const COUNT: usize>() -> [Entry; COUNT] {

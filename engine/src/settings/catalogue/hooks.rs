@@ -1,5 +1,6 @@
-//! The directives of trusted proxies and of scripts that httpd asks, and those that do nothing here.
+//! The directives of trusted proxies and of scripts that httpd asks.
 
+use super::idle::INSTEAD;
 use super::{Apply, Entry, Scope};
 use crate::settings::hooks::{HandlerScript, HookScript};
 
@@ -100,6 +101,11 @@ pub fn notices(written: impl Fn(&str) -> bool) -> Vec<String> {
                 .to_owned(),
         );
     }
+    for (name, instead) in INSTEAD {
+        if written(name) {
+            notices.push(format!("{name} does nothing and can be removed: {instead}"));
+        }
+    }
     notices
 }
 
@@ -108,11 +114,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_need_proxies() {
+    fn what_needs_another_or_does_nothing_is_told() {
         let with = |names: &[&str]| notices(|name| names.contains(&name)).len();
         assert_eq!(with(&[]), 0);
         assert_eq!(with(&["WSGITrustedProxies"]), 0);
         assert_eq!(with(&["WSGITrustedProxyHeaders"]), 1);
         assert_eq!(with(&["WSGITrustedProxyHeaders", "WSGITrustedProxies"]), 0);
+        assert_eq!(with(&["WSGISlowRequests", "WSGIPassApacheRequest"]), 2);
     }
 }
