@@ -742,7 +742,7 @@ fn built_in(module: &str) -> bool {
     list.lines().any(|line| line.trim() == format!("mod_{module}.c"))
 }
 
-fn modules_directory() -> PathBuf {
+pub fn modules_directory() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND
         .get_or_init(|| {
