@@ -90,6 +90,7 @@ both_modes!(failed_import_is_tried_again, |site| {
     assert_eq!(server.get("/").expect(200).text(), "at last");
     assert_eq!(server.read("scratch/tried").lines().count(), 3);
     server.expect_log("RuntimeError: not yet");
+    server.allow_log("failed to load for another request");
 });
 
 both_modes!(missing_callable_is_said, |site| {
