@@ -4,7 +4,7 @@
 #   make test                                      everything that must pass
 #   make check                                     formatting and lints
 #   make bench-quick                               ratios to the bare handler and to mod_wsgi
-#   make bench [BENCH="--rounds 16 …"]             the published figures
+#   make bench [BENCH="--rounds 16 …"]             the published figures, against every peer
 #   make install [DESTDIR=…] [LIBEXECDIR=…]        the module into httpd's folder of modules
 #   make clean                                     what was built; the caches in build/ stay
 #   make distclean                                 those as well
@@ -19,7 +19,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 APXS = $(or $(shell command -v apxs || command -v apxs2),apxs)
 LIBEXECDIR ?= $(shell $(APXS) -q LIBEXECDIR)
 
-.PHONY: all serve release test check bench bench-quick install clean distclean
+.PHONY: all serve release test check bench bench-quick bench-prepare install clean distclean
 
 all: release
 
@@ -45,15 +45,17 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-bench:
-	scripts/install-deps.sh bench
-	cargo build --release
+bench: bench-prepare
 	bench/run.py $(BENCH)
 
-bench-quick:
-	scripts/install-deps.sh bench
-	cargo build --release
+bench-quick: bench-prepare
 	bench/run.py --quick
+
+# The benchmark's own tests first: figures are no better than what counts them.
+bench-prepare:
+	scripts/install-deps.sh bench
+	python3 -m unittest discover -q -s bench
+	cargo build --release --workspace
 
 # No dependency on the build: `sudo make install` must not compile as root.
 install:

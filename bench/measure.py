@@ -1,27 +1,23 @@
-"""The three measures: CPU time, system calls and user instructions, each per request."""
+"""One window of load against one peer: CPU time per request, throughput and latencies."""
 
-import collections
 import dataclasses
 import http.client
 import json
-import os
 import pathlib
 import re
-import signal
+import ssl
 import subprocess
 import tempfile
-from typing import Dict, Iterable, List
+from typing import List, Sequence
 
-from drive import drive
-from server import HERE, Fault, program
-from workloads import Workload
-
-TICK = os.sysconf("SC_CLK_TCK")
+import processes
+from server import HERE, Fault, Server, program
+from workloads import MEGABYTE, Workload
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """What one wrk run against one peer gave."""
+    """What one run of the load generator against one peer gave."""
 
     cpu_us: float
     per_second: float
@@ -30,9 +26,30 @@ class Window:
     errors: int
 
 
-def check(port: int, workload: Workload) -> None:
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What the load generator saw."""
+
+    requests: float
+    seconds: float
+    p50_us: float
+    p99_us: float
+    errors: int
+
+
+CHECK_SECONDS = 20
+
+
+def check(server: Server, workload: Workload) -> None:
     """One request by an independent client: a wrong answer must not become a good figure."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    if server.setup.tls:
+        # The certificate is made for the run and signed by itself.
+        trusting = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", server.port, timeout=CHECK_SECONDS, context=trusting
+        )
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=CHECK_SECONDS)
     try:
         body = b"x" * workload.upload if workload.upload else None
         connection.request(
@@ -40,153 +57,99 @@ def check(port: int, workload: Workload) -> None:
         )
         answer = connection.getresponse()
         content = answer.read()
+    except (OSError, http.client.HTTPException) as fault:
+        raise Fault("%s was not answered (%s):\n%s" % (workload.path, fault, server.said()))
     finally:
         connection.close()
     if answer.status != 200 or len(content) != workload.size:
-        raise Fault("%s was answered with %d and %d bytes instead of 200 and %d" % (
-            workload.path, answer.status, len(content), workload.size))
+        raise Fault("%s was answered with %d and %d bytes instead of 200 and %d:\n%s" % (
+            workload.path, answer.status, len(content), workload.size, server.said()))
     if workload.upload and content != str(workload.upload).encode():
         raise Fault("an upload of %d bytes was seen as %r" % (workload.upload, content))
 
 
-def window(port: int, roots: Iterable[int], workload: Workload, seconds: int) -> Window:
-    """Runs wrk for so long and divides the servers' CPU time by the requests completed."""
-    command = [
-        program("wrk"), "-t1", "-c%d" % workload.connections, "-d%ds" % seconds, "--timeout", "60",
-    ]
-    for header in workload.headers.items():
-        command += ["-H", "%s: %s" % header]
-    command += ["-s", str(HERE / "wrk.lua"), "http://127.0.0.1:%d%s" % (port, workload.path)]
-    if workload.upload:
-        command += ["--", str(workload.upload)]
-    before = cpu_ticks(roots)
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    ticks = cpu_ticks(roots) - before
-    if done.returncode:
-        raise Fault("wrk failed:\n" + done.stdout)
-    result = json.loads(done.stdout.strip().splitlines()[-1])
-    if not result["requests"]:
-        raise Fault("wrk completed no request in %d s:\n%s" % (seconds, done.stdout))
+def window(server: Server, workload: Workload, seconds: int) -> Window:
+    """Loads the server for so long and divides its CPU time by the requests completed."""
+    before = processes.cpu_us(server)
+    ended = processes.runs(server) if server.meter else 0
+    load = (h2load if workload.streams else wrk)(server, workload, seconds)
+    requests = load.requests
+    if server.meter:
+        # A process per request goes on after the client has left, and its time is counted: so it
+        # is the ended processes that the time is divided by.
+        requests = processes.runs(server) - ended
+    spent = processes.cpu_us(server) - before
     return Window(
-        cpu_us=ticks / TICK * 1e6 / result["requests"],
-        per_second=result["requests"] / result["seconds"],
-        p50_us=result["p50"],
-        p99_us=result["p99"],
-        errors=sum(result["errors"].values()),
+        cpu_us=spent / requests,
+        per_second=load.requests / load.seconds,
+        p50_us=load.p50_us,
+        p99_us=load.p99_us,
+        errors=load.errors,
     )
 
 
-def cpu_ticks(roots: Iterable[int]) -> int:
-    """User and system time of these processes and all below them, ended ones included."""
-    # Fields 14 to 17 of stat: own time, and that of children which were waited for.
-    return sum(sum(int(field) for field in stat(pid)[11:15]) for pid in tree(roots))
-
-
-def tree(roots: Iterable[int]) -> List[int]:
-    """These processes and all their descendants."""
-    children = collections.defaultdict(list)
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                children[int(stat(int(entry))[1])].append(int(entry))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    found, todo = [], list(roots)
-    while todo:
-        pid = todo.pop()
-        found.append(pid)
-        todo += children[pid]
-    return found
-
-
-def stat(pid: int) -> List[str]:
-    """The fields of /proc/PID/stat after the name, which may hold spaces: state comes first."""
-    return pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()
-
-
-# Long enough for a traced server to go back to waiting.
-PAUSE = 0.003
-
-
-def syscalls(
-    port: int, roots: Iterable[int], workload: Workload, connections: int, count: int
-) -> Dict[str, float]:
-    """System calls per request by name, in all processes below the roots.
-
-    With one connection every request finds the server waiting, which gives the same number in every
-    run. With several, threads meet under the tracer, and the futex calls are more than in earnest.
-    """
-    roots = list(roots)
-    pause = PAUSE if connections == 1 else 0.0
-    pids = [pid for pid in tree(roots) if pid not in roots]
-    # Modules loaded, threads started and caches filled before anything is counted.
-    drive(port, workload, 16, 500)
-    with tempfile.TemporaryDirectory() as folder:
-        table = pathlib.Path(folder) / "table"
-        command = [program("strace"), "-f", "-c", "-o", str(table)]
-        for pid in pids:
-            command += ["-p", str(pid)]
-        tracer = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            missing = set(pids)
-            said = ""
-            while missing:
-                line = tracer.stderr.readline()
-                if not line:
-                    raise Fault("strace could not attach (not root?):\n" + said)
-                said += line
-                attached = re.search(r"Process (\d+) attached", line)
-                if attached:
-                    missing.discard(int(attached.group(1)))
-            drive(port, workload, connections, count, pause)
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.communicate()
-        calls = {}
-        for line in table.read_text().splitlines():
-            fields = line.split()
-            # % time, seconds, usecs/call, calls, [errors,] name
-            if len(fields) >= 5 and fields[3].isdigit() and fields[-1] != "total":
-                calls[fields[-1]] = int(fields[3]) / count
-    if not calls:
-        raise Fault("strace counted nothing")
-    return calls
-
-
-# httpd's function that runs one request, from the handler's choice to the end of the answer.
-REQUEST_FUNCTION = "ap_process_async_request"
-FEW, MANY = 200, 1200
-
-
-def instructions(peer, workload: Workload, only_request: bool) -> float:
-    """User instructions per request: the difference between many requests and few.
-
-    `only_request` counts inside httpd's request processing only; without it the listener, the
-    reading of the request and the connection's states count as well.
-    """
-    few, many = (counted(peer, workload, count, only_request) for count in (FEW, MANY))
-    return (many - few) / (MANY - FEW)
-
-
-def counted(peer, workload: Workload, count: int, only_request: bool) -> int:
-    # Readable for the user that httpd's child becomes: it writes the result when it ends.
-    folder = pathlib.Path(tempfile.mkdtemp(dir=str(peer.context.shared)))
-    folder.chmod(0o777)
-    result = folder / "callgrind"
-    wrapper = [
-        program("valgrind"), "-q", "--tool=callgrind", "--callgrind-out-file=%s" % result,
+def wrk(
+    server: Server, workload: Workload, seconds: int, threads: int = 1, lanes: bool = False
+) -> Load:
+    """HTTP/1.1. With `lanes` every thread asks for a path of its own: its number is appended."""
+    scheme = "https" if server.setup.tls else "http"
+    command = [
+        program("wrk"), "-t%d" % threads, "-c%d" % workload.connections, "-d%ds" % seconds,
+        "--timeout", "60",
     ]
-    if only_request:
-        wrapper.append("--toggle-collect=" + REQUEST_FUNCTION)
-    peer.start_single(wrapper)
-    try:
-        drive(peer.port(), workload, 1, count)
-    finally:
-        peer.stop()
-    found = re.findall(r"^(?:summary|totals): (\d+)", result.read_text(errors="replace"), re.M)
-    if not found:
-        raise Fault("callgrind left no total in %s" % result)
-    return max(int(total) for total in found)
+    for header in workload.headers.items():
+        command += ["-H", "%s: %s" % header]
+    url = "%s://127.0.0.1:%d%s" % (scheme, server.port, workload.path)
+    command += ["-s", str(HERE / "wrk.lua"), url, "--", str(workload.upload)]
+    if lanes:
+        command.append("lanes")
+    result = json.loads(output(command).strip().splitlines()[-1])
+    if not result["requests"]:
+        raise Fault("no request was completed in %d s:\n%s" % (seconds, server.said()))
+    requests = result["requests"]
+    if workload.size > MEGABYTE:
+        # What has come of an answer when the window closes is a share of it: of few large answers
+        # that is too much to leave out.
+        requests = result["bytes"] / workload.size
+    return Load(
+        requests, result["seconds"], result["p50"], result["p99"], sum(result["errors"].values())
+    )
+
+
+def h2load(server: Server, workload: Workload, seconds: int) -> Load:
+    """HTTP/2."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder) / "log"
+        text = output([
+            program("h2load"), "-t1", "-c%d" % workload.connections, "-m%d" % workload.streams,
+            "-D%d" % seconds, "--log-file=%s" % log,
+            "https://127.0.0.1:%d%s" % (server.port, workload.path),
+        ])
+        return h2load_result(text, log.read_text().splitlines(), seconds)
+
+
+def h2load_result(text: str, log: Sequence[str], seconds: int) -> Load:
+    """`text` is what it prints; a line of the log is start, status and microseconds."""
+    counts = re.search(
+        r"requests: .*?(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text
+    )
+    if not counts or not int(counts.group(1)):
+        raise Fault("h2load completed no request:\n" + text)
+    succeeded, failed, _, _ = (int(count) for count in counts.groups())
+    if not re.search(r"^Application protocol: h2$", text, re.M):
+        raise Fault("the server did not speak HTTP/2:\n" + text)
+    took = sorted(int(line.split("\t")[2]) for line in log)
+    # What failed includes what was an error or timed out.
+    return Load(succeeded, seconds, percentile(took, 50), percentile(took, 99), failed)
+
+
+def percentile(values: List[int], percent: int) -> float:
+    """Of sorted values, the smallest that so many percent do not exceed."""
+    return float(values[max(0, -(-len(values) * percent // 100) - 1)])
+
+
+def output(command: Sequence[str]) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise Fault("%s failed:\n%s" % (command[0], done.stdout))
+    return done.stdout

@@ -1,102 +1,49 @@
-"""Medians, spread and ratios, and the tables they are shown in."""
+"""The tables in which results are shown."""
 
 import datetime
 import os
 import pathlib
 import platform
 import statistics
-from typing import Dict, List, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
-from server import Fault, capture, httpd_program
+from aims import aims, verdict
+from results import Quartiles, Results, quartiles, ratios
+from server import CHILDREN, THREADS, Fault, capture, httpd_program
+from workloads import PLAIN
 
 BEGIN = "<!-- bench:begin (written by bench/run.py) -->"
 END = "<!-- bench:end -->"
+NOTHING = "–"
 
-
-def quartiles(values: Sequence[float]) -> Tuple[float, float, float]:
-    """Lower quartile, median, upper quartile."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high
-
-
-def ratios(above: Sequence[float], below: Sequence[float]) -> Tuple[float, float, float]:
-    """Quartiles of the ratios round by round: what drifts in the machine hits both alike."""
-    return quartiles([a / b for a, b in zip(above, below)])
-
-
-class Results:
-    """What a run has measured, by peer name and workload name."""
-
-    def __init__(self, peers, workloads, rounds: int, seconds: int):
-        self.peers = peers
-        self.workloads = workloads
-        self.rounds = rounds
-        self.seconds = seconds
-        self.windows: Dict[Tuple[str, str], list] = {}
-        # One request at a time, and at the workload's connections.
-        self.syscalls: Dict[str, List[Dict[str, float]]] = {}
-        self.instructions: Dict[str, Tuple[float, float]] = {}
-
-    def add(self, peer, workload, window) -> None:
-        self.windows.setdefault((peer.name, workload.name), []).append(window)
-
-    def cpu(self, peer_name: str, workload) -> List[float]:
-        return [w.cpu_us for w in self.windows.get((peer_name, workload.name), [])]
-
-    def errors(self) -> List[str]:
-        return [
-            "%s, %s: %d errors" % (peer, workload, sum(w.errors for w in windows))
-            for (peer, workload), windows in self.windows.items()
-            if any(w.errors for w in windows)
-        ]
-
-    def has(self, peer_name: str) -> bool:
-        return any(name == peer_name for name, _ in self.windows)
-
-    def ratio_columns(self) -> List[Tuple[str, str, str]]:
-        """(title, above, below) of each ratio that the peers of this run allow."""
-        names = [peer.name for peer in self.peers]
-        columns = []
-        for limit in ("bare", "static", "mod_wsgi"):
-            for peer in names:
-                if peer == limit or peer.endswith("-again") or limit not in names:
-                    continue
-                # What is a limit itself is not compared.
-                if peer in ("bare", "static"):
-                    continue
-                columns.append(("%s / %s" % (peer, limit), peer, limit))
-        for name in names:
-            if name.endswith("-again"):
-                first = name[: -len("-again")]
-                columns.append(("A/A: %s, again / %s" % (first, first), name, first))
-        return columns
-
-    def json(self) -> dict:
-        return {
-            "rounds": self.rounds,
-            "seconds": self.seconds,
-            "windows": {
-                "%s %s" % key: [vars(w) for w in windows] for key, windows in self.windows.items()
-            },
-            "syscalls": self.syscalls,
-            "instructions": self.instructions,
-        }
+# What is read first: this project against the limit and its forebear.
+RATIOS = (
+    ("embedded", "bare"), ("embedded", "mod_wsgi"), ("daemon", "bare"),
+    ("daemon", "mod_wsgi_daemon"), ("daemon", "mod_wsgi"), ("daemon", "uwsgi"),
+)
 
 
 def number(value: float) -> str:
-    return "%.1f" % value if value < 100 else "{:,.0f}".format(value)
+    if value < 100:
+        return "%.1f" % value
+    return "{:,.0f}".format(value)
 
 
 def spread(values: Sequence[float]) -> str:
-    low, middle, high = quartiles(values)
-    return "%s (%s–%s)" % (number(middle), number(low), number(high))
+    low, middle, high = map(number, quartiles(values))
+    return middle if low == high else "%s (%s–%s)" % (middle, low, high)
 
 
-def ratio(values: Tuple[float, float, float]) -> str:
-    low, middle, high = values
-    return "%.2f (%.2f–%.2f)" % (middle, low, high)
+def ratio(values: Optional[Quartiles]) -> str:
+    """Two decimals, unless they would say less than the digits before them."""
+    if values is None:
+        return NOTHING
+    low, middle, high = (("%.2f" if value < 10 else "%.0f") % value for value in values)
+    return middle if low == high else "%s (%s–%s)" % (middle, low, high)
+
+
+def median(values: Sequence[float]) -> str:
+    return number(statistics.median(values))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -106,89 +53,135 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def ratio_table(results: Results) -> str:
-    columns = results.ratio_columns()
+    pairs = [pair for pair in RATIOS if all(name in results.peers for name in pair)]
+    titles = ["%s / %s" % pair for pair in pairs]
+    again = results.again()
+    if again:
+        pairs.append(again)
+        titles.append("A/A: %s, again" % again[1])
+    rows = [
+        [title] + [ratio(results.ratio(*pair, workload)) for pair in pairs]
+        for workload, title in results.workloads.items()
+    ]
+    # Named as on the command line, which keeps the table narrow.
+    return table(["CPU per request, ratio"] + [t.replace("_", " ") for t in titles], rows)
+
+
+def aims_table(results: Results) -> str:
+    rows, missing = [], []
+    for aim in aims():
+        values = aim.measured(results)
+        if values is None:
+            missing.append(aim.text)
+            continue
+        wanted = " / ".join("{:,g}".format(limit) for limit in aim.limits)
+        rows.append([
+            aim.text,
+            ("at least " if aim.at_least else "at most ") + wanted + aim.unit,
+            (number(values[1]) if aim.counted else ratio(values)) + aim.unit,
+            verdict(aim, results, values[1]),
+        ])
+    parts = [table(["aim", "wanted", "measured", "verdict"], rows)] if rows else []
+    if missing:
+        parts.append("Not measured in this run: %s." % "; ".join(missing))
+    return "\n\n".join(parts)
+
+
+def workload_table(results: Results, workload: str) -> str:
     rows = []
-    for workload in results.workloads:
-        row = [workload.title]
-        for _, above, below in columns:
-            if below == "static" and workload.path != "/file":
-                row.append("–")
-                continue
-            a, b = results.cpu(above, workload), results.cpu(below, workload)
-            row.append(ratio(ratios(a, b)) if a and b else "–")
-        rows.append(row)
-    return table(["CPU ratio"] + [title for title, _, _ in columns], rows)
-
-
-def cpu_table(results: Results) -> str:
-    rows = []
-    for workload in results.workloads:
-        row = [workload.title]
-        for peer in results.peers:
-            values = results.cpu(peer.name, workload)
-            row.append(spread(values) if values else "–")
-        rows.append(row)
-    return table(["CPU us per request"] + [peer.title for peer in results.peers], rows)
-
-
-def throughput_table(results: Results) -> str:
-    """Requests per second and latencies of the first workload."""
-    workload = results.workloads[0]
-    rows = []
-    for peer in results.peers:
-        windows = results.windows.get((peer.name, workload.name))
+    for peer, title in results.peers.items():
+        windows = results.windows.get(workload, {}).get(peer)
         if not windows:
             continue
         rows.append([
-            peer.title,
+            title,
+            spread([w.cpu_us for w in windows]),
+            ratio(results.ratio(peer, "bare", workload)),
+            ratio(results.ratio(peer, results.rivals[peer], workload)),
             spread([w.per_second for w in windows]),
-            number(statistics.median(w.p50_us for w in windows)),
-            number(statistics.median(w.p99_us for w in windows)),
-        ])
-    return table([workload.title, "requests per second", "p50 us", "p99 us"], rows)
-
-
-def counts_table(results: Results) -> str:
-    """What has no noise, the futex calls of threads that meet under strace excepted."""
-    rows = []
-    for peer in results.peers:
-        if peer.name not in results.syscalls or peer.name not in results.instructions:
-            continue
-        alone, together = results.syscalls[peer.name]
-        inside, whole = results.instructions[peer.name]
-        rows.append([
-            peer.title,
-            "%.1f" % sum(alone.values()),
-            "%.1f + %.1f" % (
-                sum(together.values()) - together.get("futex", 0), together.get("futex", 0)
-            ),
-            "{:,.0f}".format(inside),
-            "{:,.0f}".format(whole),
+            spread([w.p50_us for w in windows]),
+            spread([w.p99_us for w in windows]),
+            str(sum(w.errors for w in windows)),
         ])
     header = [
-        "hello, per request", "system calls, one request at a time",
-        "at 16 connections: calls + futex under strace",
-        "instructions in httpd's request processing",
-        "instructions of the whole process",
+        results.workloads[workload], "CPU us", "CPU / bare", "CPU / mod_wsgi, same mode",
+        "requests/s", "p50 us", "p99 us", "errors",
     ]
-    return table(header, rows) if rows else ""
+    return table(header, rows)
+
+
+def calls_table(results: Results) -> str:
+    rows = []
+    for peer, (alone, together) in results.syscalls.items():
+        sides = [sum(alone.get(side, {}).values()) for side in ("httpd", "application")]
+        sums = [sum(calls.values()) for calls in together.values()]
+        futex = sum(calls.get("futex", 0) for calls in together.values())
+        inside = results.instructions.get(peer)
+        rows.append([
+            results.peers[peer],
+            "%.1f" % sum(sides), *("%.1f" % side if side else NOTHING for side in sides),
+            "%.1f + %.1f" % (sum(sums) - futex, futex),
+            *("{:,.0f}".format(count) for count in inside or ()),
+            *([NOTHING, NOTHING] if not inside else []),
+        ])
+    header = [
+        "hello, per request", "system calls, one at a time", "of httpd", "of the application",
+        "at 16 connections, + futex", "instructions in httpd's request processing",
+        "of the whole process",
+    ]
+    return table(header, rows)
 
 
 def call_names(results: Results) -> str:
-    """Which calls they are, one line per peer."""
+    """Which calls they are, one line per peer and side."""
     lines = []
-    for peer in results.peers:
-        if peer.name in results.syscalls:
-            named = sorted(results.syscalls[peer.name][0].items(), key=lambda item: -item[1])
+    for peer, (alone, _) in results.syscalls.items():
+        for side, calls in alone.items():
+            named = sorted(calls.items(), key=lambda item: -item[1])
             text = ", ".join("%s %.2f" % item for item in named if item[1] >= 0.05)
-            lines.append("- %s, one request at a time: %s" % (peer.title, text))
+            lines.append("- %s, %s: %s" % (results.peers[peer], side, text))
     return "\n".join(lines)
 
 
-def versions(results: Results, python: str) -> str:
+def starts_table(results: Results) -> str:
+    rows = []
+    for peer, starts in results.starts.items():
+        changed = [s.changed * 1000 for s in starts if s.changed is not None]
+        process = [s.process for s in starts if s.process is not None]
+        rows.append([
+            results.peers[peer],
+            spread([s.first * 1000 for s in starts]),
+            spread(changed) if changed else NOTHING,
+            median([s.total for s in starts]),
+            median(process) if process else NOTHING,
+        ])
+    if results.interpreter is not None:
+        rows.append(["a plain interpreter with the application imported", NOTHING, NOTHING,
+                     NOTHING, number(results.interpreter)])
+    header = [
+        "start and memory", "start to first answer, ms", "new code to new answers only, ms",
+        "memory of all processes, MB", "resident, per process of the application, MB",
+    ]
+    return table(header, rows)
+
+
+def lanes_table(results: Results) -> str:
+    rows = [
+        [title, spread(one), spread(two), ratio(ratios(two, one))]
+        for title, (one, two) in results.lanes.items()
+    ]
+    return table(["CPU-bound Python", "one lane, per second", "two lanes", "two / one"], rows)
+
+
+def versions(peers, python: str) -> str:
     httpd = capture(httpd_program(), "-v").splitlines()[0].partition(":")[2].strip()
-    parts = [httpd, "event MPM, 2 children x 64 threads", "Python " + python]
-    parts += [text for text in dict.fromkeys(peer.version() for peer in results.peers) if text]
+    parts = [
+        httpd,
+        "event MPM, %d children x %d threads" % (CHILDREN, THREADS),
+        "daemons %d processes x %d threads" % (PLAIN.processes, PLAIN.threads),
+        "Python " + python,
+    ]
+    parts += [text for text in dict.fromkeys(peer.version() for peer in peers) if text]
     parts += [cpu_model(), "Linux " + platform.release(), str(datetime.date.today())]
     return "; ".join(parts)
 
@@ -203,34 +196,48 @@ def cpu_model() -> str:
     return platform.machine()
 
 
-def markdown(results: Results, python: str, command: str) -> str:
+def folded(summary: str, parts: Sequence[str]) -> str:
+    return "<details>\n<summary>%s</summary>\n\n%s\n\n</details>" % (summary, "\n\n".join(parts))
+
+
+def markdown(results: Results, plots: Sequence[Tuple[str, str]] = ()) -> str:
+    """All tables; `plots` are file names beside the page, each with what it shows."""
     parts = [
         "Command: `%s`. %d rounds of %d s per peer and workload, interleaved; medians with "
         "quartiles. CPU is user and system time of all server processes; ratios are taken round by "
         "round. The A/A column is one peer against itself: no ratio closer to 1 than that column's "
-        "spread is a difference." % (command, results.rounds, results.seconds),
-        versions(results, python) + ".",
-        ratio_table(results),
-        cpu_table(results),
-        throughput_table(results),
+        "spread is a difference, and a verdict so close to its limit is marked." % (
+            results.command, results.rounds, results.seconds),
+        results.versions + ".",
+        "Errors: %s." % ("; ".join(results.errors()) or "none"),
     ]
-    counts = counts_table(results)
-    if counts:
-        parts += [counts, call_names(results)]
-    parts += ["Errors: " + "; ".join(results.errors()) + "."] if results.errors() else []
-    return "\n\n".join(part for part in parts if part)
+    parts += ["![%s](%s)" % (text, file) for file, text in plots]
+    parts.append(aims_table(results))
+    if results.workloads:
+        tables = [workload_table(results, workload) for workload in results.workloads]
+        parts += [ratio_table(results), folded("Every peer, workload by workload", tables)]
+    if results.syscalls:
+        parts.append(calls_table(results))
+        parts.append(folded("Which system calls they are", [call_names(results)]))
+    if results.starts:
+        parts.append(starts_table(results))
+    if results.lanes:
+        parts.append(lanes_table(results))
+    return "\n\n".join(parts)
 
 
 def write_between_markers(path: pathlib.Path, text: str) -> None:
     """Replaces what stands between the markers; the prose around them stays."""
-    section = "%s\n\n%s\n\n%s" % (BEGIN, text, END)
     old = path.read_text() if path.exists() else "# Performance\n\n"
-    if (BEGIN in old) != (END in old):
-        raise Fault("%s has only one of the two markers" % path)
-    if BEGIN in old:
-        head, rest = old.split(BEGIN, 1)
-        new = head + section + rest.split(END, 1)[1]
-    else:
-        new = old.rstrip("\n") + "\n\n" + section + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(new)
+    path.write_text(replaced(old, text))
+
+
+def replaced(old: str, text: str) -> str:
+    section = "%s\n\n%s\n\n%s" % (BEGIN, text, END)
+    if (BEGIN in old) != (END in old):
+        raise Fault("the page has only one of the two markers")
+    if BEGIN not in old:
+        return old.rstrip("\n") + "\n\n" + section + "\n"
+    head, rest = old.split(BEGIN, 1)
+    return head + section + rest.split(END, 1)[1]

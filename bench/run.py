@@ -1,43 +1,56 @@
 #!/usr/bin/env python3
-"""The project's benchmark: what a request costs, next to the limit and to mod_wsgi.
+"""The project's benchmark: what a request costs, next to the limit and to other servers.
 
     bench/run.py --quick                    ratios for daily work, under three minutes
     bench/run.py --rounds 16 --markdown docs/performance.md      what is published
     bench/run.py --workload hello --peer embedded --peer bare    a part
+    bench/run.py --from build/bench/results.json --markdown docs/performance.md
+                                            the tables and plots of the last run, once more
 
 The figure to judge by is CPU microseconds of all server processes per request, from /proc around a
-window of wrk, whose own time is not in it. All peers run on the same httpd, settings and Python,
-and take turns within every round, so that a slow moment of the machine hits them alike. One peer
-runs twice (A/A): what its two figures differ by is noise. System calls (strace) and user
+window of wrk or h2load, whose own time is not in it. All peers run on the same httpd, settings and
+Python, and take turns within every round, so that a slow moment of the machine hits them alike. One
+peer runs twice (A/A): what its two figures differ by is noise. System calls (strace) and user
 instructions (callgrind) per request are counted for `hello`; those have no noise.
 
 Absolute figures of two runs are not comparable; ratios are.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
-import traceback
-from typing import List
+from typing import Dict, List
 
+import counts
 import measure
+import plot
 import report
+import scaling
+import starts
 from peers import Context, Peer, peers
-from server import BUILD, PROJECT, Fault, make_docroot
-from workloads import WORKLOADS
+from results import Results
+from server import BUILD, PROJECT, Fault, Server, make_shared
+from workloads import WORKLOADS, named
 
-# Enough that a stray call of the listener does not show in the first decimal.
-SYSCALL_REQUESTS = 2000
+# What a run consists of.
+PARTS = ("load", "counts", "starts", "scaling")
 
 
 def main() -> int:
     options = arguments()
     try:
-        return run(options)
+        if options.source:
+            results = Results.load(options.source)
+        else:
+            results = run(options)
+            results.save(BUILD / "results.json")
+        show(results, options)
+        return 1 if results.errors() else 0
     except Fault as fault:
         print("bench: %s" % fault, file=sys.stderr)
         return 1
@@ -50,55 +63,77 @@ def arguments() -> argparse.Namespace:
     names = [peer.name for peer in peers()]
     parser.add_argument("--quick", action="store_true", help="3 rounds, ratios only")
     parser.add_argument("--rounds", type=int, metavar="N", help="default: 6; with --quick 3")
-    parser.add_argument("--seconds", type=int, default=1, help="length of one window (1)")
-    parser.add_argument("--workload", action="append", choices=[w.name for w in WORKLOADS])
-    parser.add_argument("--peer", action="append", choices=names)
-    parser.add_argument("--no-counts", action="store_true", help="no strace and no valgrind")
+    parser.add_argument("--seconds", type=int, default=1, metavar="N",
+                        help="length of one window (1)")
+    parser.add_argument("--workload", action="append", choices=[w.name for w in WORKLOADS],
+                        help="this one and no other; may be repeated")
+    parser.add_argument("--peer", action="append", choices=names,
+                        help="this one and no other; may be repeated")
+    parser.add_argument("--part", action="append", choices=PARTS,
+                        help="this part of the run and no other; may be repeated")
     parser.add_argument("--no-repeat", action="store_true", help="no A/A entry")
-    parser.add_argument("--python", default="/usr/bin/python3", help="default: %(default)s")
-    parser.add_argument("--so", type=pathlib.Path, help="this project's module")
+    parser.add_argument("--python", default="/usr/bin/python3", metavar="FILE",
+                        help="the interpreter of all peers (%(default)s)")
+    parser.add_argument("--so", type=pathlib.Path, metavar="FILE",
+                        help="this project's module (that of cargo build --release)")
     parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE",
-                        help="write the tables between the markers of this file")
+                        help="write the tables between the markers of this file, and the plots "
+                        "beside it")
+    parser.add_argument("--from", type=pathlib.Path, metavar="FILE", dest="source",
+                        help="measure nothing, show what a run has left in this file")
     options = parser.parse_args()
     if options.rounds is None:
         options.rounds = 3 if options.quick else 6
     if options.rounds < 1 or options.seconds < 1:
         parser.error("--rounds and --seconds must be at least 1")
+    options.part = ("load",) if options.quick else options.part or PARTS
     return options
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Results:
     shared = pathlib.Path(tempfile.mkdtemp(prefix="mod_wsgi_rs-bench-"))
-    running: List[Peer] = []
     try:
         shared.chmod(0o755)
         so = options.so or target_dir() / "release" / "libmod_wsgi_rs.so"
         context = Context(shared, options.python, so.resolve())
-        chosen = [p for p in peers() if not options.peer or p.name in options.peer]
+        chosen = [
+            peer for peer in peers()
+            if (peer.name in options.peer if options.peer else peer.daily or not options.quick)
+        ]
         for peer in chosen:
             peer.prepare(context)
-        make_docroot(shared)
+        make_shared(shared)
         lineup = [peer(context) for peer in chosen]
-        if not options.no_repeat:
+        workloads = [
+            w for w in WORKLOADS
+            if (w.name in options.workload if options.workload else w.quick or not options.quick)
+        ]
+        loaded = list(lineup)
+        if not options.no_repeat and "load" in options.part:
             # The peer that is judged, or else the first, stands in twice.
-            lineup.insert(1, chosen[0](context, copy=1))
-        workloads = [w for w in WORKLOADS if not options.workload or w.name in options.workload]
-        results = report.Results(lineup, workloads, options.rounds, options.seconds)
-
-        for peer in lineup:
-            peer.start()
-            running.append(peer)
-        rounds(results, lineup, workloads, options)
-        if not options.quick and not options.no_counts:
-            count(results, lineup, running)
-        show(results, context, options)
-        return 1 if results.errors() else 0
+            loaded.insert(1, chosen[0](context, copy=1))
+        results = Results(
+            command=" ".join(["bench/run.py", *sys.argv[1:]]),
+            versions=report.versions(lineup, context.version),
+            rounds=options.rounds,
+            seconds=options.seconds,
+            peers={peer.name: peer.title for peer in loaded},
+            rivals={peer.name: peer.rival for peer in loaded},
+            workloads={w.name: w.title for w in workloads} if "load" in options.part else {},
+        )
+        if "load" in options.part:
+            load(results, loaded, workloads, options)
+        if "counts" in options.part:
+            count(results, lineup)
+        if "starts" in options.part:
+            # One figure each, and slow to get.
+            start(results, context, lineup, max(1, options.rounds // 3))
+        if "scaling" in options.part:
+            results.lanes = scaling.scaling(
+                context, max(1, options.rounds // 4), options.seconds, progress
+            )
+        return results
     finally:
-        for peer in running:
-            try:
-                peer.stop()
-            except Fault:
-                traceback.print_exc()
         shutil.rmtree(shared, ignore_errors=True)
 
 
@@ -113,62 +148,86 @@ def target_dir() -> pathlib.Path:
         return PROJECT / "target"
 
 
-def rounds(results, lineup, workloads, options) -> None:
-    for peer in lineup:
+def load(results: Results, lineup: List[Peer], workloads, options) -> None:
+    """All windows, round by round, on one server per peer and setup."""
+    able = {w.name: [p for p in lineup if p.answers(w, options.quick)] for w in workloads}
+    servers: Dict[tuple, Server] = {}
+    with contextlib.ExitStack() as running:
         for workload in workloads:
-            if peer.answers(workload, options.quick):
+            for peer in able[workload.name]:
+                key = peer.name, workload.setup.name
+                if key not in servers:
+                    servers[key] = peer.server(workload.setup)
+                    servers[key].start()
+                    running.callback(servers[key].stop)
                 try:
-                    measure.check(peer.port(), workload)
-                    # Every child has loaded the program and every cache is warm before round one.
-                    measure.window(peer.port(), peer.trees(), workload, 1)
+                    measure.check(servers[key], workload)
+                    # Every process has loaded the program and every cache is warm in round one.
+                    measure.window(servers[key], workload, 1)
                 except Fault as fault:
                     raise Fault("%s, %s: %s" % (peer.title, workload.title, fault))
-    for index in range(options.rounds):
-        for workload in workloads:
-            able = [peer for peer in lineup if peer.answers(workload, options.quick)]
-            # Nobody always follows the same neighbour.
-            turn = index % len(able)
-            for peer in able[turn:] + able[:turn]:
-                results.add(
-                    peer, workload,
-                    measure.window(peer.port(), peer.trees(), workload, options.seconds),
+        for index in range(options.rounds):
+            for workload in workloads:
+                # Nobody always follows the same neighbour.
+                turn = index % max(1, len(able[workload.name]))
+                for peer in able[workload.name][turn:] + able[workload.name][:turn]:
+                    server = servers[peer.name, workload.setup.name]
+                    results.add(
+                        peer.name, workload.name,
+                        measure.window(server, workload, options.seconds),
+                    )
+            progress("round %d of %d" % (index + 1, options.rounds))
+
+
+def count(results: Results, lineup: List[Peer]) -> None:
+    hello = named("hello")
+    for peer in lineup:
+        if peer.traced:
+            progress("counting system calls: %s" % peer.title)
+            server = peer.server()
+            server.start()
+            try:
+                results.syscalls[peer.name] = tuple(
+                    counts.syscalls(server, hello, connections)
+                    for connections in (1, hello.connections)
                 )
-        progress("round %d of %d" % (index + 1, options.rounds))
+            finally:
+                server.stop()
+        if peer.single:
+            progress("counting instructions: %s" % peer.title)
+            results.instructions[peer.name] = (
+                counts.instructions(peer, hello, only_request=True),
+                counts.instructions(peer, hello, only_request=False),
+            )
 
 
-def count(results, lineup, running) -> None:
-    """System calls on the running servers, then instructions on servers started for it."""
-    hello = WORKLOADS[0]
-    once = [peer for peer in lineup if not peer.name.endswith("-again")]
-    for peer in once:
-        progress("counting system calls: %s" % peer.title)
-        results.syscalls[peer.name] = [
-            measure.syscalls(peer.port(), peer.trees(), hello, connections, SYSCALL_REQUESTS)
-            for connections in (1, hello.connections)
-        ]
-    while running:
-        running.pop().stop()
-    for peer in once:
-        progress("counting instructions: %s" % peer.title)
-        results.instructions[peer.name] = (
-            measure.instructions(peer, hello, only_request=True),
-            measure.instructions(peer, hello, only_request=False),
-        )
+def start(results: Results, context: Context, lineup: List[Peer], trials: int) -> None:
+    for index in range(trials):
+        for peer in lineup:
+            results.starts.setdefault(peer.name, []).append(starts.start(peer))
+        progress("cold starts, %d of %d" % (index + 1, trials))
+    results.interpreter = starts.interpreter(context.python)
 
 
-def show(results, context, options) -> None:
+def show(results: Results, options) -> None:
     if options.quick:
         print(report.ratio_table(results))
         for line in results.errors():
             print(line)
-    else:
-        command = "bench/run.py " + " ".join(sys.argv[1:])
-        text = report.markdown(results, context.version, command.strip())
-        print(text)
-        if options.markdown:
-            report.write_between_markers(options.markdown, text)
-    BUILD.mkdir(parents=True, exist_ok=True)
-    (BUILD / "results.json").write_text(json.dumps(results.json(), indent=1))
+        return
+    print(report.markdown(results))
+    if options.markdown:
+        plots = []
+        for suffix, text, svg in (
+            ("", "CPU time per request of every workload, next to a bare C handler",
+             plot.workloads_plot(results)),
+            ("-hello", "CPU time of hello behind every server", plot.hello_plot(results)),
+        ):
+            if svg:
+                file = options.markdown.with_name(options.markdown.stem + suffix + ".svg")
+                file.write_text(svg)
+                plots.append((file.name, text))
+        report.write_between_markers(options.markdown, report.markdown(results, plots))
 
 
 def progress(text: str) -> None:

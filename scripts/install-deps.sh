@@ -6,7 +6,7 @@
 #   serve          build + httpd, Python and its shared library
 #   test           serve + what the test suite drives
 #   check          rustfmt and clippy
-#   bench          serve + wrk, strace and valgrind
+#   bench          serve + load generators, strace, valgrind and what compiles the peers
 #   freethreaded   what compiling CPython needs
 #   debian13       debootstrap
 #
@@ -92,11 +92,16 @@ test_packages() {
 
 bench_packages() {
     case $family in
-        apt) need wrk strace valgrind python3-dev ;;
-        dnf) need strace valgrind python3-devel && wish wrk ;;
+        apt) need wrk nghttp2-client openssl strace valgrind python3-dev ;;
+        dnf)
+            need openssl strace valgrind python3-devel mod_ssl mod_http2
+            wish wrk
+            # As for the tests: in a repository of Rocky's that is off by default.
+            command -v h2load >/dev/null || wish nghttp2
+            ;;
         none) ;;
     esac
-    need_commands wrk strace valgrind
+    need_commands wrk h2load openssl strace valgrind
 }
 
 freethreaded_packages() {

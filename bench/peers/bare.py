@@ -13,6 +13,11 @@ class Bare(Peer):
     name = "bare"
     title = "bare C handler"
     rank = 20
+    lacks = ("sleep",)
+    daily = True
+    rival = "mod_wsgi"
+    traced = single = True
+    reloads = False
 
     @classmethod
     def prepare(cls, context):
@@ -24,9 +29,9 @@ class Bare(Peer):
         shutil.copyfile(SOURCE, copy)
         capture(apxs_program(), "-c", "-Wc,-O2", "-o", str(BUILD / "mod_bare.so"), str(copy))
 
-    def config(self):
+    def config(self, server):
         return [
             'LoadModule bare_module "%s"' % (BUILD / ".libs" / "mod_bare.so"),
-            'BareFile "%s/docroot/file"' % self.context.shared,
+            'BareFile "%s/docroot/file"' % server.shared,
             '<Location "/">\n    SetHandler bare\n</Location>',
         ]

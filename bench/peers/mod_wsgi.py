@@ -1,56 +1,61 @@
-"""mod_wsgi 6.1.1 from PyPI, embedded mode."""
+"""mod_wsgi 6.1.1 from PyPI, in both modes."""
 
 import os
 import pathlib
 import subprocess
 
+import registry
 from peers import Peer
-from server import PROJECT, Fault, capture, wsgi_lines
+from server import Fault, daemon_lines, wsgi_lines
 
 VERSION = "6.1.1"
 
 
-class ModWsgi(Peer):
-    name = "mod_wsgi"
-    title = "mod_wsgi embedded"
-    rank = 10
+class Theirs(Peer):
+    daily = True
+    traced = True
 
     @classmethod
     def prepare(cls, context):
         context.mod_wsgi = installed(context)
 
-    def config(self):
-        return [
-            'LoadModule wsgi_module "%s"' % self.context.mod_wsgi,
-            *wsgi_lines(self.context.shared, self.context.home),
-        ]
+    def config(self, server):
+        lines = self.lines(server, self.context.home)
+        return ['LoadModule wsgi_module "%s"' % self.context.mod_wsgi, *lines]
 
     def version(self):
         return "mod_wsgi " + VERSION
 
 
+class ModWsgi(Theirs):
+    name = "mod_wsgi"
+    title = "mod_wsgi embedded"
+    rank = 10
+    # As for this project's embedded mode.
+    lacks = ("sleep",)
+    rival = "mod_wsgi"
+    single = True
+    lines = staticmethod(wsgi_lines)
+
+
+class ModWsgiDaemon(Theirs):
+    name = "mod_wsgi_daemon"
+    title = "mod_wsgi daemon"
+    rank = 15
+    lines = staticmethod(daemon_lines)
+
+
 def installed(context) -> pathlib.Path:
     """The module, compiled for the run's Python and cached per Python."""
-    venv = PROJECT / "build" / ("bench-venv-" + context.tag)
-    if not (venv / "bin" / "python").exists():
-        capture(context.python, "-m", "venv", str(venv))
-    pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-    found = find(venv)
-    if not found or VERSION not in capture(*pip, "show", "mod_wsgi"):
-        print("installing mod_wsgi %s into %s" % (VERSION, venv), flush=True)
-        # pip's cache may hold one that was linked against another Python of the same version.
-        capture(*pip, "install", "-q", "--no-cache-dir", "--no-binary", ":all:",
-                "mod_wsgi==" + VERSION)
-        found = find(venv)
-    if not found:
-        raise Fault("mod_wsgi %s was installed, but its module is not in %s" % (VERSION, venv))
-    check_linked(found, context)
-    return found
-
-
-def find(venv: pathlib.Path):
-    modules = sorted(venv.glob("lib/python*/site-packages/mod_wsgi/server/mod_wsgi-py*.so"))
-    return modules[0] if modules else None
+    # pip's cache may hold one that was linked against another Python of the same version.
+    registry.install(context, "mod_wsgi", VERSION, "--no-cache-dir", "--no-binary", ":all:")
+    modules = sorted(registry.folder(context).glob(
+        "lib/python*/site-packages/mod_wsgi/server/mod_wsgi-py*.so"
+    ))
+    if not modules:
+        raise Fault("mod_wsgi %s was installed, but its module is not there" % VERSION)
+    check_linked(modules[0], context)
+    return modules[0]
 
 
 def check_linked(module: pathlib.Path, context) -> None:

@@ -7,9 +7,12 @@ class Static(Peer):
     name = "static"
     title = "httpd's static file"
     rank = 30
-    lacks = ("stream", "upload")
-    quick = ("file",)
+    answered = ("hello", "file")
+    daily, quick = True, ("file",)
+    rival = "mod_wsgi"
+    traced = single = True
+    reloads = False
 
-    def config(self):
+    def config(self, server):
         # The type that the other peers send.
         return ['<Location "/">\n    ForceType text/plain\n</Location>']
