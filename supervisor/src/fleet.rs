@@ -275,10 +275,6 @@ impl Fleet {
     /// A process has ended.
     pub(crate) fn bury(&mut self, id: MemberId, now: Time, estate: &mut Estate<'_>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if estate.stopping {
-            // Before its number is given up. There may be nobody.
-            let _ = worker.signal_all(libc::SIGKILL);
-        }
         let exit = match worker.process().reap() {
             // Readable, but not for us yet. Without a pause this would be asked again at once.
             Ok(None) => return worker.sleep(Some(now + NAP)),
@@ -441,10 +437,6 @@ impl Fleet {
 
     fn signal(&self, id: MemberId, number: i32, estate: &mut Estate<'_>) {
         let Some(worker) = self.workers.get(&id) else { return };
-        // As httpd does when it ends, and then only: what an application leaves running outlives a replacement.
-        if estate.stopping && worker.signal_all(number).is_ok() {
-            return;
-        }
         if let Err(error) = worker.signal(number) {
             let title = self.title(worker.pid());
             let text = format!("{title} could not be sent signal {number}: {error}");

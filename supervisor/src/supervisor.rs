@@ -39,6 +39,12 @@ const TAKE_OVER: Time = 20_000;
 /// How often scripts and memory are looked at.
 const LOOK: Time = 1_000;
 
+/// How long what applications have left running may take to end.
+const LAST: Time = 500;
+
+/// How often it is looked for, if it goes on starting more.
+const ROUNDS: usize = 100;
+
 /// Descriptors of the parent's that may wait for their frames.
 const WAITING: usize = 64;
 
@@ -148,6 +154,7 @@ impl Supervisor<'_> {
         let mut poller = Poller::new();
         loop {
             if self.estate.stopping && self.fleets.is_empty() && self.strays.is_empty() {
+                sweep();
                 self.say(&ToParent::Stopped);
                 return Ok(());
             }
@@ -427,6 +434,42 @@ impl Supervisor<'_> {
         {
             // A parent that has gone is seen when it is listened to.
             let _ = control.send(&frame);
+        }
+    }
+}
+
+/// Ends what applications have started and left, as httpd does with the processes of its group when it ends; then only,
+/// so that it outlives replacements.
+fn sweep() {
+    let begun = Instant::now();
+    let mut left = os::companions();
+    for process in &left {
+        // Who has ended meanwhile is not waited for, who cannot be told is killed.
+        let _ = process.signal(libc::SIGTERM);
+    }
+    let mut poller = Poller::new();
+    while !left.is_empty() {
+        let time = LAST.saturating_sub(Time::try_from(begun.elapsed().as_millis()).unwrap_or(LAST));
+        poller.clear();
+        for (index, process) in left.iter().enumerate() {
+            poller.add(process.as_fd(), Interest::Read, index);
+        }
+        let ended = poller.wait(Some(time)).unwrap_or_default();
+        if ended.is_empty() && time == 0 {
+            break;
+        }
+        for index in ended.into_iter().rev() {
+            left.swap_remove(index);
+        }
+    }
+    // Those may start others until they are gone themselves.
+    for _ in 0..ROUNDS {
+        let left = os::companions();
+        if left.is_empty() {
+            break;
+        }
+        for process in left {
+            let _ = process.signal(libc::SIGKILL);
         }
     }
 }

@@ -174,15 +174,6 @@ impl Worker {
         self.process.signal(number)
     }
 
-    /// Sends a signal to it and to all that it has started, as far as those have not left its group.
-    pub(crate) fn signal_all(&self, number: i32) -> io::Result<()> {
-        // It may have been waited for by somebody else, and its number be another's by now.
-        if os::start_time(self.pid())? != self.entry.start {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        os::signal_group(self.pid(), number)
-    }
-
     /// After its end: what step of its start went wrong.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.channel.as_ref().and_then(|channel| os::failure(channel.as_fd()))

@@ -12,8 +12,8 @@ pub(crate) use child::Step;
 pub(crate) use child::{Failure, Recipe, failure, fork};
 pub(crate) use clock::local_time;
 pub(crate) use process::{
-    Exit, Process, at_least, become_output, detach, inherited, is_alive, parent, resident,
-    signal_group, start_time,
+    Exit, Process, at_least, become_output, companions, detach, inherited, is_alive, parent,
+    resident, start_time,
 };
 pub(crate) use wait::{Interest, Poller};
 

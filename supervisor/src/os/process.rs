@@ -99,16 +99,22 @@ impl Process {
     }
 }
 
-/// Sends a signal to all processes of a group, which has the number of the process that leads it. The leader may have
-/// ended; as long as nobody has waited for it, the number is no other group's.
-pub(crate) fn signal_group(leader: u32, number: i32) -> io::Result<()> {
-    let leader = libc::pid_t::try_from(leader).map_err(|_| io::ErrorKind::InvalidInput)?;
-    if leader <= 1 {
-        // Everybody, or this program's own group.
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: takes numbers.
-    checked(unsafe { libc::kill(-leader, number) }).map(drop)
+/// The other processes of the session that this one leads: what it has started, and what that has started in turn, as
+/// far as it has not made a session of its own. None where this process leads no session.
+pub(crate) fn companions() -> Vec<Process> {
+    let own = std::process::id();
+    // The number stays the session's as long as it has a process, so it is never another one's.
+    let is_one = |pid: u32| {
+        pid != own && is_alive(pid) && stat_field(pid, 6).is_ok_and(|session| session == own.into())
+    };
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|pid| is_one(*pid))
+        .filter_map(|pid| Process::open(pid).ok())
+        // Looked at once more: this is who is behind the descriptor.
+        .filter(|process| is_one(process.pid))
+        .collect()
 }
 
 impl AsFd for Process {

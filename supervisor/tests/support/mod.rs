@@ -403,17 +403,6 @@ impl Watch {
         Self((descriptor != -1).then(|| unsafe { OwnedFd::from_raw_fd(descriptor) }))
     }
 
-    /// Ends it by force.
-    pub(crate) fn kill(&self) {
-        let descriptor = self.0.as_ref().unwrap().as_raw_fd();
-        let nothing = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: a process descriptor that is open; no details are passed.
-        let sent = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, descriptor, libc::SIGKILL, nothing, 0)
-        };
-        assert_eq!(sent, 0);
-    }
-
     pub(crate) fn ended_within(&self, time: Duration) -> bool {
         let Some(descriptor) = &self.0 else { return true };
         let mut entry =
