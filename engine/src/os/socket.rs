@@ -96,6 +96,15 @@ pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Whether a send would not wait: three quarters of what the socket may hold for the other end are free, or
+/// it fails at once.
+#[must_use]
+pub fn takes_at_once(socket: BorrowedFd<'_>) -> bool {
+    let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one entry.
+    unsafe { libc::poll(&raw mut entry, 1, 0) == 1 }
+}
+
 /// Who the other end is. The kernel took it down when the connection was made.
 pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };

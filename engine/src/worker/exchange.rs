@@ -10,7 +10,7 @@ use super::line::Line;
 use super::shared::{Shared, now_us};
 use crate::os::own;
 use crate::os::socket::Wait;
-use crate::os::{Arrival, Inbound};
+use crate::os::{Arrival, Inbound, socket};
 use crate::wire::frame::MAX_STREAM;
 use crate::wire::message::{Entry, FromChild, Kind, Request, RequestBody};
 use crate::wire::order::{ChildOrder, Place};
@@ -23,6 +23,9 @@ const WINDOW: u32 = 512 * 1024;
 
 /// While a response is being sent, how often a look is taken whether anybody still wants it.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Up to this size a socket that takes anything takes all of a send.
+const AT_ONCE: usize = 16 * 1024;
 
 /// Files up to this size are sent as bytes: that takes fewer calls than passing a descriptor.
 const SMALL_FILE: u64 = MAX_STREAM as u64;
@@ -367,6 +370,10 @@ impl Exchange for Remote<'_> {
             self.look();
         }
         self.line.send(head, blocks, then)
+    }
+
+    fn takes_at_once(&mut self, size: usize) -> bool {
+        size <= AT_ONCE && socket::takes_at_once(self.line.socket())
     }
 
     fn send_file(

@@ -60,6 +60,13 @@ pub trait Exchange: Send {
         self.log(level, text);
     }
 
+    /// Whether a [`Exchange::send`] of so many bytes would not wait now. Attached. It is then made attached: to give
+    /// the GIL to others and to take it again costs more than such a send does.
+    fn takes_at_once(&mut self, size: usize) -> bool {
+        let _ = size;
+        false
+    }
+
     /// Whether a record of this level gets into the log. Attached; must not wait. A carrier that does not know says
     /// yes.
     fn logs(&self, level: Level) -> bool {

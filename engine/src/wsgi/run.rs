@@ -381,8 +381,17 @@ fn relay<'py>(
         if !progress(gil, turn).0 {
             return Err(not_started(gil));
         }
-        let go_on = turn.carrier.with(gil, |carrier| carrier.send_block(bytes));
-        if go_on != Some(true) {
+        let sent = turn.carrier.with_attached(gil, |carrier| {
+            carrier.exchange.takes_at_once(bytes.len()).then(|| carrier.send_block(bytes))
+        });
+        let go_on = match sent {
+            Some(Some(go_on)) => go_on,
+            Some(None) => {
+                turn.carrier.with(gil, |carrier| carrier.send_block(bytes)).unwrap_or(false)
+            }
+            None => false,
+        };
+        if !go_on {
             break;
         }
     }

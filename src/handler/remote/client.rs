@@ -319,15 +319,11 @@ impl Client for HttpClient<'_, '_> {
         if self.request.is_multiplexed() {
             return self.data_unwatched(bytes, flush);
         }
-        let held = std::mem::take(&mut self.held);
-        if self.link.response_buffering == 0 {
-            self.write(&held, Tail::More)?;
-            return self.write(bytes, if flush { Tail::Flush } else { Tail::More });
-        }
-        self.offer(&held)?;
-        self.offer(bytes)?;
-        self.owed |= flush;
-        self.pay()
+        let mut held = std::mem::take(&mut self.held);
+        let given = self.give(&held, bytes, flush);
+        held.clear();
+        self.held = held;
+        given
     }
 
     fn end(&mut self, flush: bool) -> Result<(), Gone> {
@@ -392,6 +388,18 @@ impl Client for HttpClient<'_, '_> {
 }
 
 impl HttpClient<'_, '_> {
+    /// Gives what was held, and what follows it, to httpd or keeps it for the client.
+    fn give(&mut self, held: &[u8], bytes: &[u8], flush: bool) -> Result<(), Gone> {
+        if self.link.response_buffering == 0 {
+            self.write(held, Tail::More)?;
+            return self.write(bytes, if flush { Tail::Flush } else { Tail::More });
+        }
+        self.offer(held)?;
+        self.offer(bytes)?;
+        self.owed |= flush;
+        self.pay()
+    }
+
     /// The end of a response of which a part is kept: the file goes to httpd, which sends it when the client
     /// takes it, without this thread where the MPM can do that.
     fn end_with_file(&mut self, flush: bool) -> Result<(), Gone> {

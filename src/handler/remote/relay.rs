@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use engine::os::{Arrival, Wait, socket};
-use engine::wire::message::{self, Head, RequestBody};
+use engine::wire::message::{self, Head, Kind, RequestBody};
 use engine::wire::{Batch, Fault};
 use engine::wsgi::{Level, ReadFault, SendFault};
 
@@ -163,6 +163,8 @@ struct Turn<'t, C> {
     unwanted: Option<(Outcome, usize)>,
     /// Whether the connection has gone wrong.
     broken: bool,
+    /// Whether the client is to have what was handed over as soon as nothing more is there to go with it.
+    due: bool,
 }
 
 /// Why a turn ends.
@@ -209,6 +211,7 @@ impl<'t, C: Client> Turn<'t, C> {
             begun: false,
             unwanted: None,
             broken: false,
+            due: false,
         }
     }
 
@@ -286,6 +289,9 @@ impl<'t, C: Client> Turn<'t, C> {
 
     /// Acts on one frame, or gets more.
     fn step(&mut self) -> Result<(), Stop> {
+        if self.data()? {
+            return Ok(());
+        }
         // The frame takes its bytes along, so that the connection can be written to meanwhile.
         let Some((whole, descriptor)) = self.connection.inbound.take()? else {
             return self.more();
@@ -303,6 +309,22 @@ impl<'t, C: Client> Turn<'t, C> {
             None if self.begun && course.is_over() => Err(Stop::With(Outcome::Sent)),
             _ => Ok(()),
         }
+    }
+
+    /// Hands over a piece of the response from where it was received. `false`: something else is next.
+    fn data(&mut self) -> Result<bool, Stop> {
+        let Connection { inbound, course, .. } = &mut *self.connection;
+        let is_data = inbound.header()?.is_some_and(|header| header.kind == Kind::Data as u8);
+        if !is_data || self.unwanted.is_some() {
+            return Ok(false);
+        }
+        let Some((frame, _)) = inbound.frame()? else { return Ok(false) };
+        let Act::Data { bytes, flush } = course.frame(&frame)? else { return Ok(true) };
+        // Blocks that came together go on together.
+        self.due |= flush;
+        let sent = self.client.data(bytes, false);
+        self.handed(sent)?;
+        Ok(true)
     }
 
     fn act(&mut self, act: Act<'_>, descriptor: Option<OwnedFd>) -> Result<(), Stop> {
@@ -356,6 +378,8 @@ impl<'t, C: Client> Turn<'t, C> {
                 self.handed(sent)
             }
             Act::End { flush } => {
+                // Not together with it: how a response is framed is not to depend on what arrived when.
+                self.let_go()?;
                 // An application that goes on running keeps this thread, but not the client.
                 let flush = flush || !self.connection.course.is_over();
                 let sent = self.client.end(flush);
@@ -372,6 +396,7 @@ impl<'t, C: Client> Turn<'t, C> {
                         self.link.name
                     );
                     self.client.log(Level::Error, &text);
+                    self.let_go()?;
                     self.client.cut();
                     return Err(self.leave(Outcome::Sent));
                 }
@@ -387,11 +412,21 @@ impl<'t, C: Client> Turn<'t, C> {
                     );
                     self.client.log(Level::Error, &text);
                 }
+                self.let_go()?;
                 self.client.cut();
                 Err(self.leave(Outcome::Sent))
             }
             Act::Answer(status) => Err(self.leave(Outcome::Status(status))),
         }
+    }
+
+    /// Has the client get what it is to have by now.
+    fn let_go(&mut self) -> Result<(), Stop> {
+        if !std::mem::take(&mut self.due) {
+            return Ok(());
+        }
+        let sent = self.client.data(&[], true);
+        self.handed(sent)
     }
 
     /// Goes on, unless the client is gone.
@@ -426,6 +461,7 @@ impl<'t, C: Client> Turn<'t, C> {
 
     /// Receives more, and meanwhile moves what else there is to move.
     fn more(&mut self) -> Result<(), Stop> {
+        self.let_go()?;
         let later = self.feed()?;
         if !later && self.unsent.is_empty() && !self.client.lags() && self.may_block() {
             return self.receive(Wait::Yes).map(drop);

@@ -34,8 +34,9 @@ struct Memory {
     gone: bool,
     head: Option<(u16, Vec<(String, String)>)>,
     got: Vec<u8>,
-    /// Where body is reported as it arrives.
+    /// Where body is reported as it is flushed, and how much has been.
     seen: Option<mpsc::Sender<Vec<u8>>>,
+    shown: usize,
     ended: bool,
     was_cut: bool,
     continued: usize,
@@ -143,10 +144,13 @@ impl Client for Memory {
         self.overridden.map_or(Ok(()), |status| Err(SendFault::Overridden(status)))
     }
 
-    fn data(&mut self, bytes: &[u8], _flush: bool) -> Result<(), Gone> {
+    fn data(&mut self, bytes: &[u8], flush: bool) -> Result<(), Gone> {
         self.got.extend_from_slice(bytes);
-        if let Some(seen) = &self.seen {
-            seen.send(bytes.to_vec()).unwrap();
+        if let Some(seen) = &self.seen
+            && flush
+        {
+            seen.send(self.got[self.shown..].to_vec()).unwrap();
+            self.shown = self.got.len();
         }
         if self.gone { Err(Gone) } else { Ok(()) }
     }
