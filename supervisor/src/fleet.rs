@@ -151,6 +151,8 @@ impl Fleet {
             self.step(Some(Event::Resize(self.plan.processes)), now, estate);
         }
         if reload {
+            // What was deployed is new with the reload, and not once more when it is seen later.
+            self.scripts.look();
             self.step(Some(Event::Reload), now, estate);
         }
     }
@@ -343,7 +345,13 @@ impl Fleet {
             FromDaemon::Ready(_) => Some(Event::Ready(id)),
             FromDaemon::ImportFailed(text) => Some(Event::ImportFailed(id, text)),
             FromDaemon::WantsReplacement(Reason::ScriptEnded) => Some(Event::ScriptEnded(id)),
-            FromDaemon::WantsReplacement(reason) => Some(Event::Wants(id, why(reason))),
+            FromDaemon::WantsReplacement(reason) => {
+                if reason == Reason::ScriptChanged {
+                    // Else the change would count once more when it is seen here.
+                    self.scripts.look();
+                }
+                Some(Event::Wants(id, why(reason)))
+            }
             FromDaemon::Retired => Some(Event::Left(id)),
             FromDaemon::Stats(stats) => {
                 if let Some(worker) = self.workers.get(&id) {

@@ -23,6 +23,7 @@
 )]
 
 pub mod client;
+pub mod load;
 pub mod log;
 pub mod pythons;
 pub mod site;
@@ -33,6 +34,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Reply};
+pub use load::Load;
 pub use log::Record;
 pub use pythons::Python;
 pub use site::{Mpm, Server, Site};

@@ -435,12 +435,14 @@ impl Server {
         self.root.path().join(path)
     }
 
-    /// Writes a file below the server root, with an own modification time: `age` seconds ago.
+    /// Writes a file below the server root, with an own modification time: `age` seconds ago. Nobody ever sees half
+    /// of it, or another time.
     pub fn write(&self, path: &str, content: &str, age: u64) {
-        let path = self.path(path);
-        fs::write(&path, content).expect("write a file");
-        let file = File::options().write(true).open(&path).expect("open a file");
+        let (path, new) = (self.path(path), self.path(&format!("{path}.new")));
+        fs::write(&new, content).expect("write a file");
+        let file = File::options().write(true).open(&new).expect("open a file");
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("set a file's time");
+        fs::rename(&new, &path).expect("put a file in its place");
     }
 
     /// The text of a file below the server root, empty while it does not exist.
