@@ -9,9 +9,15 @@
 
 mod harness;
 
+#[path = "daemon/clients.rs"]
+mod clients;
 #[path = "daemon/death.rs"]
 mod death;
+#[path = "daemon/greedy.rs"]
+mod greedy;
 #[path = "daemon/processes.rs"]
 mod processes;
 #[path = "daemon/rolling.rs"]
 mod rolling;
+#[path = "daemon/stuck.rs"]
+mod stuck;

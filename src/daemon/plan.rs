@@ -17,6 +17,7 @@ use engine::wire::control::{
     Setup, Timeouts, Variable,
 };
 use engine::wire::{BuildId, Secret};
+use engine::worker::STACK;
 
 use crate::apache::account::User;
 use crate::apache::command::Place;
@@ -291,7 +292,7 @@ fn group(
         user: user.identity,
         limits: Limits {
             cpu_seconds: process.cpu_time_limit(),
-            data: process.memory_limit(),
+            data: data_limit(process),
             address_space: process.virtual_memory_limit(),
         },
         nice: process.cpu_priority,
@@ -469,6 +470,13 @@ fn environment(
         set(name, value);
     }
     Ok(variables.into_iter().map(|(name, value)| Variable { name, value }).collect())
+}
+
+/// `memory-limit=` as the kernel counts: the stacks of our threads are data, too, from their first moment and in full.
+fn data_limit(process: &DaemonProcess) -> Option<u64> {
+    let stack = process.stack_size.unwrap_or(STACK);
+    let stacks = u64::from(process.threads()).saturating_mul(stack);
+    process.memory_limit().map(|limit| limit.saturating_add(stacks))
 }
 
 fn life(process: &DaemonProcess) -> Life {

@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// How long an answer waits for the stack of the request.
 const INSPECTION: Duration = Duration::from_millis(500);
 
-/// What threads of worker threads have for a stack unless it is set: as much as those that Python makes.
-const STACK: u64 = 8 * 1024 * 1024;
+/// What worker threads have for a stack unless it is set: as much as those that Python makes.
+pub const STACK: u64 = 8 * 1024 * 1024;
 
 /// How long the end of the process may take, apart from what Python's own part is given.
 const END: Duration = Duration::from_secs(6);

@@ -25,6 +25,7 @@ use crate::python::entry;
 use crate::python::function;
 
 pub use call::{Call, call};
+pub use clock::STACK;
 pub use main::descriptor;
 
 /// The whole of the extension's `PyInit`. To be called by that only.

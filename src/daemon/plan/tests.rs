@@ -319,7 +319,9 @@ fn limits_and_life() {
         )
         .only()
         .plan;
-    let limits = Limits { cpu_seconds: Some(60), data: Some(1000), address_space: Some(2000) };
+    // 15 threads with stacks of 8 MiB.
+    let data = Some(1000 + 15 * 8 * 1024 * 1024);
+    let limits = Limits { cpu_seconds: Some(60), data, address_space: Some(2000) };
     assert_eq!(plan.limits, limits);
     assert_eq!((plan.nice, plan.umask), (Some(5), Some(0o27)));
     assert_eq!(plan.setup.display_name.as_deref(), Some("(wsgi:blog)"));

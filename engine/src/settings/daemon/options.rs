@@ -363,7 +363,7 @@ pub static OPTIONS: &[DaemonOption] = &[
         "memory-limit",
         "bytes",
         "0, no limit",
-        "Data that a process may have in memory (RLIMIT_DATA); at 90% of it, it is replaced",
+        "Data that a process may have in memory, beside stacks (RLIMIT_DATA); at 90% of it, it is replaced",
         |p, t| put(&mut p.memory_limit, size(t, 0)),
     ),
     DaemonOption::new(
