@@ -15,6 +15,10 @@ mod clients;
 mod death;
 #[path = "daemon/greedy.rs"]
 mod greedy;
+#[path = "daemon/interpreters.rs"]
+mod interpreters;
+#[path = "daemon/isolation.rs"]
+mod isolation;
 #[path = "daemon/processes.rs"]
 mod processes;
 #[path = "daemon/rolling.rs"]

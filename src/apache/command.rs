@@ -68,6 +68,20 @@ impl Command<'_> {
         }
     }
 
+    /// Has httpd show other arguments to whoever asks it for its configuration (mod_info, `-D DUMP_CONFIG`).
+    pub(crate) fn show(&mut self, arguments: &str) {
+        let parms = self.parms();
+        let Some(pool) = NonNull::new(parms.pool) else { return };
+        // SAFETY: the pool of the configuration, alive during the call.
+        let pool = unsafe { Pool::new(pool) };
+        let shown = pool.text(&[arguments.as_bytes()]);
+        // SAFETY: the node of the configuration tree that httpd is working on, which has given its arguments to us and
+        // keeps them only to be shown; the text lives as long as the tree, in the same pool.
+        if let Some(directive) = unsafe { parms.directive.as_mut() } {
+            directive.args = shown.as_ptr();
+        }
+    }
+
     /// The names of the directives directly inside this section.
     pub(crate) fn names_inside(&self) -> Vec<String> {
         let directive = self.parms().directive;

@@ -8,8 +8,8 @@ use engine::python::locate::Located;
 use engine::settings::catalogue::Apply;
 use engine::settings::daemon::Origin;
 use engine::settings::{
-    AliasOptions, Entry, GroupName, ImportScript, InterpreterBlock, Pattern, ProcessSettings,
-    RequestSettings, Scope, ScriptAlias, ServerSettings,
+    AliasOptions, DaemonProcess, Entry, GroupName, ImportScript, InterpreterBlock, Pattern,
+    ProcessSettings, RequestSettings, Scope, ScriptAlias, ServerSettings,
 };
 
 use crate::apache::command::Place;
@@ -174,6 +174,9 @@ where
                     let last = groups.len().saturating_sub(1);
                     drop(process);
                     config.defined.push(last);
+                    if let Some(shown) = DaemonProcess::concealed(&text) {
+                        command.show(&shown);
+                    }
                 }
                 _ => {}
             }

@@ -167,6 +167,31 @@ impl DaemonProcess {
         Ok(process)
     }
 
+    /// Arguments that [`DaemonProcess::parse`] takes, with the values of `env=` left out, to be shown to anybody;
+    /// `None` where there are none.
+    #[must_use]
+    pub fn concealed(text: &str) -> Option<String> {
+        let mut words = Words::new(text);
+        let all = words.rest();
+        words.word()?;
+        let read = |words: &Words<'_>| all.len() - words.rest().len();
+        let mut shown = all.get(..read(&words))?.to_owned();
+        let mut concealed = false;
+        loop {
+            let start = read(&words);
+            let Ok(Some((option, value))) = words.option() else { break };
+            if option == "env" {
+                concealed = true;
+                let name = value.split('=').next().unwrap_or_default();
+                shown.push_str(&format!("env={name}=... "));
+            } else {
+                shown.push_str(all.get(start..read(&words)).unwrap_or_default());
+            }
+        }
+        shown.truncate(shown.trim_end().len());
+        concealed.then_some(shown)
+    }
+
     fn set(&mut self, name: &str, value: &str) -> Result<(), Fault> {
         match OPTIONS.iter().find(|option| option.name == name) {
             Some(option) => {

@@ -351,3 +351,18 @@ fn files_of_variables() {
     );
     assert_eq!(Assignment::parse_file("").unwrap(), []);
 }
+
+#[test]
+fn secrets_are_concealed_and_nothing_else() {
+    for (written, shown) in [
+        ("blog threads=3", None),
+        ("blog env=A=secret threads=3", Some("blog env=A=... threads=3")),
+        (
+            r#" "blog"  env="A=se\"cret two"  home='/a b' env= B=x=y"#,
+            Some(r#""blog"  env=A=... home='/a b' env=B=..."#),
+        ),
+        ("blog env=A=", Some("blog env=A=...")),
+    ] {
+        assert_eq!(DaemonProcess::concealed(written).as_deref(), shown, "{written}");
+    }
+}

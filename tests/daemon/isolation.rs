@@ -1,0 +1,266 @@
+//! What daemon processes are, and what they are kept apart from.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::process::Command;
+
+use crate::harness::site::is_root;
+use crate::harness::{Server, Site, skip, tools};
+use crate::processes::{all_processes, wait_for_daemons};
+
+/// What an expression comes to in the application at `place`.
+#[track_caller]
+fn evaluate(server: &Server, place: &str, expression: &str) -> String {
+    let headers = [("X-Expression", expression)];
+    server.client().request("GET", place, &headers, b"").expect(200).text()
+}
+
+/// Whether these tests can change users.
+fn can_change_users() -> bool {
+    if !is_root() {
+        skip("only root can have processes of another user");
+    }
+    is_root()
+}
+
+#[test]
+fn identity_and_place_are_as_configured() {
+    if !can_change_users() {
+        return;
+    }
+    let server = Site::new("identity")
+        .app("evaluate.py")
+        .daemon()
+        .group(
+            "user=nobody group=nogroup supplementary-groups=#4242,#4243 umask=0027 \
+             home=@root@/htdocs lang=C locale=C.UTF-8 cpu-priority=5 threads=3",
+        )
+        .start();
+    let nobody: u32 =
+        tools::run("id", &["-u", "nobody"]).trim().parse().expect("the number of nobody");
+    for (expression, value) in [
+        ("__import__('os').getresuid()", format!("({nobody}, {nobody}, {nobody})")),
+        ("len(set(__import__('os').getresgid()))", "1".to_owned()),
+        ("__import__('grp').getgrgid(__import__('os').getgid()).gr_name", "'nogroup'".to_owned()),
+        (
+            "sorted(set(__import__('os').getgroups()) - {__import__('os').getgid()})",
+            "[4242, 4243]".to_owned(),
+        ),
+        ("__import__('os').umask(0o27)", "23".to_owned()),
+        ("__import__('os').getcwd()", format!("'{}'", server.path("htdocs").display())),
+        ("__import__('os').getpriority(0, 0)", "5".to_owned()),
+        ("__import__('os').environ['LANG']", "'C'".to_owned()),
+        ("__import__('os').environ['LC_ALL']", "'C.UTF-8'".to_owned()),
+        ("__import__('os').environ['USER']", "'nobody'".to_owned()),
+        ("__import__('locale').setlocale(0)", "'C.UTF-8'".to_owned()),
+        // Nothing that was root's can be had again.
+        (
+            "caught(lambda: __import__('os').setuid(0))",
+            "'PermissionError: [Errno 1] Operation not permitted'".to_owned(),
+        ),
+        (
+            "[l for l in open('/proc/self/status') if l.startswith('CapEff')][0].split()[1].strip('0')",
+            "''".to_owned(),
+        ),
+    ] {
+        assert_eq!(evaluate(&server, "/", expression), value, "{expression}");
+    }
+}
+
+#[test]
+fn environment_is_what_is_documented() {
+    let server = Site::new("environment")
+        .env("LEAKED", "from httpd")
+        .conf_before("")
+        .app("evaluate.py")
+        .conf("WSGIDaemonProcess bare threads=2 env=ONE=1 env=\"TWO=two words\" env-file=@root@/secrets")
+        .file("secrets", "# a comment\nTHREE=3\nPASSWORD=correct horse\n")
+        .conf("WSGIProcessGroup bare")
+        .start();
+    let names = evaluate(&server, "/", "sorted(__import__('os').environ)");
+    for name in ["ONE", "TWO", "THREE", "PASSWORD", "PATH", "HOME", "LANG"] {
+        assert!(names.contains(&format!("'{name}'")), "{name} is not in {names}");
+    }
+    for name in ["LEAKED", "TEST_SCRATCH", "APACHE", "NOTIFY_SOCKET", "LISTEN_FDS"] {
+        assert!(!names.contains(name), "{name} is in {names}");
+    }
+    for (name, value) in [("TWO", "two words"), ("THREE", "3"), ("PASSWORD", "correct horse")] {
+        let expression = format!("__import__('os').environ['{name}']");
+        assert_eq!(evaluate(&server, "/", &expression), format!("'{value}'"));
+    }
+}
+
+#[test]
+fn secrets_are_seen_by_nobody_else() {
+    let secret = "hunter-two-and-a-half";
+    let site = || {
+        Site::new("secrets")
+            .module("info")
+            .app("evaluate.py")
+            .daemon()
+            .group(&format!("env=SECRET={secret} env-file=@root@/secrets"))
+            .file("secrets", format!("FILED={secret}\n"))
+            .conf(
+                "<Location /server-info>\nSetHandler server-info\nRequire all granted\n</Location>",
+            )
+            .conf("WSGIProcessGroup %{GLOBAL}\nLogLevel trace4")
+    };
+    let server = site().mount("/app", "evaluate.py", "process-group=tests").start();
+    assert_eq!(
+        evaluate(&server, "/app", "__import__('os').environ['SECRET']"),
+        format!("'{secret}'")
+    );
+    for pid in all_processes(&server) {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).expect("a command line");
+        let arguments = String::from_utf8_lossy(&arguments).into_owned();
+        assert!(!arguments.contains(secret), "{pid}: {arguments}");
+    }
+    assert!(!server.log().contains(secret));
+    let info = server.curl("/server-info", &[]).text();
+    assert!(info.contains("WSGIDaemonProcess"), "mod_info shows the configuration");
+    assert!(!info.contains(secret), "mod_info shows secrets");
+    // Of the environment itself only the processes' own user is told.
+    let pid = server.daemons()[0];
+    if is_root() {
+        let other = Command::new("setpriv")
+            .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "cat"])
+            .arg(format!("/proc/{pid}/environ"))
+            .output()
+            .expect("run setpriv");
+        assert!(!other.status.success() && other.stdout.is_empty());
+    }
+}
+
+#[test]
+fn descriptors_are_its_own() {
+    let server = Site::new("own-descriptors").tls().app("evaluate.py").daemon().start();
+    server.curl_tls("/", &[]);
+    // What each is, and of sockets to which family they belong.
+    let expression = "sorted((n, os.readlink('/proc/self/fd/' + n)) for n in os.listdir('/proc/self/fd') \
+                      if os.path.exists('/proc/self/fd/' + n) or os.path.islink('/proc/self/fd/' + n)) \
+                      if [globals().__setitem__('os', __import__('os'))] else 0";
+    let shown = evaluate(&server, "/", expression);
+    let log = server.path("logs/error.log").display().to_string();
+    let stderr = server.path("logs/stderr.txt").display().to_string();
+    let targets: Vec<&str> = shown.split('\'').skip(3).step_by(4).collect();
+    assert!(targets.len() >= 6, "{shown}");
+    for target in &targets {
+        let known = *target == "/dev/null"
+            || *target == log
+            || *target == stderr
+            || target.starts_with("anon_inode:")
+            || target.starts_with("pipe:")
+            || target.starts_with("socket:")
+            || target.starts_with("/proc/");
+        assert!(known, "{target} in {shown}");
+    }
+    // None of the sockets is one of the network.
+    let network: String = ["tcp", "tcp6", "udp", "udp6"]
+        .iter()
+        .map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default())
+        .collect();
+    for socket in targets.iter().filter_map(|target| target.strip_prefix("socket:[")) {
+        let inode = format!(" {} ", socket.trim_end_matches(']'));
+        assert!(!network.contains(&inode), "{socket} is a socket of the network");
+    }
+    // What the application starts gets none of them.
+    let started = "__import__('subprocess').run(['ls', '-l', '/proc/self/fd'], capture_output=True, \
+                   close_fds=False).stdout.decode()";
+    let inherited = evaluate(&server, "/", started);
+    assert!(!inherited.contains("socket:"), "{inherited}");
+    assert!(!inherited.contains("anon_inode:"), "{inherited}");
+}
+
+#[test]
+fn nothing_of_httpd_is_in_its_memory() {
+    let server = Site::new("own-memory").tls().app("evaluate.py").daemon().start();
+    server.curl_tls("/", &[]).text();
+    let daemon = server.daemons()[0];
+    let maps = fs::read_to_string(format!("/proc/{daemon}/maps")).expect("its maps");
+    assert!(maps.contains("python") && maps.contains("mod_wsgi_engine"), "{maps}");
+    for part in ["apache2", "httpd", "libapr", "mod_ssl", "libssl", "libmod_wsgi_rs"] {
+        assert!(!maps.contains(part), "{part} in\n{maps}");
+    }
+
+    // The number that is the key, in both orders of bytes; see RFC 5915 for what stands before it.
+    let key = server.path("key.pem").display().to_string();
+    let der = server.path("key.der").display().to_string();
+    tools::run("openssl", &["pkey", "-in", &key, "-outform", "DER", "-out", &der]);
+    let bytes = fs::read(&der).expect("the key");
+    let at = bytes.windows(5).position(|five| five == [2, 1, 1, 4, 32]).expect("the number") + 5;
+    let number = bytes[at..at + 32].to_vec();
+    let reversed: Vec<u8> = number.iter().rev().copied().collect();
+    let text = fs::read(&key).expect("the key");
+    let line = text.split(|byte| *byte == b'\n').nth(1).expect("a line of the key").to_vec();
+    let needles = [number, reversed, line];
+    let found = |pid: u32| needles.iter().any(|needle| holds(pid, needle));
+    if !is_root() {
+        skip("only root can look into httpd's memory");
+        return;
+    }
+    assert!(found(server.children()[0]), "the search finds the key where it has to be");
+    let supervisor = server.supervisor().expect("a supervisor");
+    for pid in [daemon, supervisor] {
+        assert!(!found(pid), "process {pid} holds the private key");
+    }
+}
+
+/// Whether these bytes are anywhere in what a process can write to.
+fn holds(pid: u32, needle: &[u8]) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("its maps");
+    let mut memory = File::open(format!("/proc/{pid}/mem")).expect("its memory");
+    maps.lines().filter(|line| line.contains(" rw")).any(|line| {
+        let (range, _) = line.split_once(' ').unwrap_or_default();
+        let (from, to) = range.split_once('-').unwrap_or_default();
+        let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).expect("an address"));
+        let size = usize::try_from(to - from).expect("a size");
+        let mut bytes = vec![0; size];
+        // Some ranges, as the kernel's own, cannot be read.
+        memory.seek(SeekFrom::Start(from)).is_ok()
+            && memory.read_exact(&mut bytes).is_ok()
+            && bytes.windows(needle.len()).any(|window| window == needle)
+    })
+}
+
+#[test]
+fn sockets_are_unreachable_for_others() {
+    if !can_change_users() {
+        return;
+    }
+    let server = Site::new("reach")
+        .daemon()
+        .app("hello.py")
+        .conf("WSGIDaemonProcess other user=nobody group=nogroup threads=2")
+        .mount("/other", "evaluate.py", "process-group=other")
+        .start();
+    server.get("/").expect(200);
+    wait_for_daemons(&server, 2, &[]);
+    let run = server.path("run");
+    let folders: Vec<_> = fs::read_dir(&run)
+        .expect("the folder of sockets")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    let sockets: Vec<_> =
+        fs::read_dir(&folders[0]).expect("sockets").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(sockets.len(), 2, "{sockets:?}");
+    for path in sockets.iter().chain(&folders) {
+        let expression =
+            format!("caught(lambda: __import__('socket').socket(1).connect('{}'))", path.display());
+        let said = evaluate(&server, "/other", &expression);
+        assert!(said.contains("PermissionError"), "{said}");
+    }
+    // Who runs as the same user as httpd reaches it, and has no secret to show.
+    let socket = sockets[0].display();
+    let expression = format!(
+        "[s.connect('{socket}'), s.settimeout(30), s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n' * 9), \
+         caught(lambda: s.recv(100))] if [globals().__setitem__('s', __import__('socket').socket(1))] else 0"
+    );
+    let same = Site::new("reach-same").app("evaluate.py").start();
+    let said = evaluate(&same, "/", &expression);
+    assert!(said.ends_with("b'']") || said.contains("ConnectionResetError"), "{said}");
+    server.expect_log("a connection is ended");
+    server.get("/").expect(200);
+}
