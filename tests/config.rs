@@ -63,7 +63,6 @@ const TABLE: &[Row] = &[
             ("/x /srv/app.py application-group =a", "blank"),
             ("/x /srv/app.py application-group=", "application-group"),
             ("/x /srv/app.py pass-authorization=Maybe", "Auto"),
-            ("/x /srv/app.py process-group=nobody-defined-it", "nobody-defined-it"),
         ],
     ),
     (
@@ -89,7 +88,6 @@ const TABLE: &[Row] = &[
             ("/srv/app.py", "process-group"),
             ("/srv/app.py process-group=%{GLOBAL}", "application-group"),
             ("/srv/app.py application-group=%{GLOBAL}", "process-group"),
-            ("/srv/app.py process-group=none application-group=a", "'none'"),
             ("/srv/app.py process-group=%{GLOBAL} application-group=a other=b", "other"),
         ],
     ),
@@ -248,6 +246,40 @@ const TABLE: &[Row] = &[
     ("WSGICaseSensitivity", SWITCH, NO_SWITCH),
     ("WSGIServerMetrics", SWITCH, NO_SWITCH),
     ("WSGIVerboseDebugging", SWITCH, NO_SWITCH),
+    // Its options have a table of their own in tests/groups.rs.
+    (
+        "WSGIDaemonProcess",
+        &["one", "\"two words\" processes=2 threads=5", "three env=\"A=b c\" env=B="],
+        &[
+            ("", "name of a process group"),
+            ("\"\"", "name of a process group"),
+            ("%{GLOBAL}", "a word of your own"),
+            ("name other", "name=value"),
+            ("name processes", "name=value"),
+            ("name threads =5", "blank before '='"),
+            ("name threads=", "no value"),
+            ("name Threads=5", "did you mean threads=?"),
+            ("name procesess=2", "did you mean processes=?"),
+        ],
+    ),
+    (
+        "WSGIProcessGroup",
+        &["%{SERVER}", "%{RESOURCE}", "%{HOST}", "%{ENV:variable}", "%{GLOBAL}"],
+        &[("", "one argument"), ("a b", "too much"), ("\"\"", "empty")],
+    ),
+    (
+        "WSGIRestrictProcess",
+        &["name", "one %{GLOBAL} \"two words\""],
+        &[("", "none is given"), ("a \"\"", "empty")],
+    ),
+    ("WSGIIgnoreActivity", SWITCH, NO_SWITCH),
+    ("WSGISocketPrefix", &["run/wsgi"], &[("", "one argument"), ("a b", "too much")]),
+    ("WSGISocketRotation", SWITCH, NO_SWITCH),
+    (
+        "WSGIAcceptMutex",
+        &["default", "flock", "fcntl", "sysvsem", "posixsem", "Pthread"],
+        &[("", "one argument"), ("other", "flock"), ("flock fcntl", "too much")],
+    ),
 ];
 
 fn row(entry: &Entry) -> &'static Row {

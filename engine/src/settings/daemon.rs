@@ -151,15 +151,18 @@ impl DaemonProcess {
         }
         let mut process = Self { name, ..Self::default() };
         let mut secret = false;
-        while let Some((option, value)) = words.option().map_err(|fault| match secret {
+        // What follows a value without quotes may be the rest of it.
+        let veiled = |fault, secret| match secret {
             true => Fault::new(
                 "what follows env= is not an option: write env=\"NAME=value\" around a value \
                  with blanks",
             ),
             false => fault,
-        })? {
+        };
+        while let Some((option, value)) = words.option().map_err(|fault| veiled(fault, secret))? {
+            let known = OPTIONS.iter().any(|known| known.name == option);
+            process.set(option, &value).map_err(|fault| veiled(fault, secret && !known))?;
             secret = option == "env";
-            process.set(option, &value)?;
         }
         if process.script_user.is_some() && process.script_group.is_some() {
             return Err(Fault::new("script-user= and script-group= exclude each other: write one"));
