@@ -5,7 +5,7 @@
 #   make check                                     formatting and lints
 #   make bench-quick                               ratios to the bare handler and to mod_wsgi
 #   make bench [BENCH="--rounds 16 …"]             the published figures, against every peer
-#   make install [DESTDIR=…] [LIBEXECDIR=…]        the module into httpd's folder of modules
+#   make install [DESTDIR=…] [LIBEXECDIR=…]        the module and daemon mode's two files into httpd's folder of modules
 #   make clean                                     what was built; the caches in build/ stay
 #   make distclean                                 those as well
 
@@ -25,11 +25,11 @@ all: release
 
 release:
 	scripts/install-deps.sh build
-	cargo build --release
+	cargo build --release --workspace
 
 serve:
 	scripts/install-deps.sh serve
-	cargo build --release
+	cargo build --release --workspace
 	@PORT='$(PORT)' scripts/serve.sh '$(APP)'
 
 # The integration tests load target/debug/libmod_wsgi_rs.so, which `cargo test` alone does not make.
@@ -59,9 +59,12 @@ bench-prepare:
 
 # No dependency on the build: `sudo make install` must not compile as root.
 install:
-	@test -e '$(TARGET)/release/libmod_wsgi_rs.so' || { echo "run 'make' first" >&2; exit 1; }
+	@for file in libmod_wsgi_rs.so libmod_wsgi_engine.so mod_wsgi_supervisor; do \
+	    test -e "$(TARGET)/release/$$file" || { echo "run 'make' first" >&2; exit 1; }; done
 	@test -n '$(LIBEXECDIR)' || { echo "apxs is not there; name httpd's folder of modules in LIBEXECDIR" >&2; exit 1; }
 	install -d '$(DESTDIR)$(LIBEXECDIR)'
+	install -m 644 '$(TARGET)/release/libmod_wsgi_engine.so' '$(DESTDIR)$(LIBEXECDIR)/mod_wsgi_engine.so'
+	install -m 755 '$(TARGET)/release/mod_wsgi_supervisor' '$(DESTDIR)$(LIBEXECDIR)/mod_wsgi_supervisor'
 	install -m 644 '$(TARGET)/release/libmod_wsgi_rs.so' '$(DESTDIR)$(LIBEXECDIR)/mod_wsgi_rs.so'
 
 clean:

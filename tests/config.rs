@@ -761,6 +761,20 @@ fn restricted_embedded_mode_opens_no_python() {
     no_child_has_python(&server);
 }
 
+/// A line about a daemon group with what this machine has of users, Pythons and files.
+fn on_this_machine(line: &str, python: &pythons::Python) -> String {
+    let word = |word: &str| match word.split_once('=') {
+        Some(("user", _)) => {
+            format!("user={}", site::httpd_user().unwrap_or_else(|| "nobody".to_owned()))
+        }
+        Some(("group", _)) => "group=#1".to_owned(),
+        Some(("python-home", _)) => format!("python-home=\"{}\"", python.prefix.display()),
+        Some(("env-file", _)) => "env-file=/dev/null".to_owned(),
+        _ => word.to_owned(),
+    };
+    line.split_whitespace().map(word).collect::<Vec<String>>().join(" ")
+}
+
 #[test]
 fn example_configurations_are_right() {
     let folder = site::manifest().join("apache-conf");
@@ -776,6 +790,10 @@ fn example_configurations_are_right() {
         for line in text.lines() {
             let indent = &line[..line.len() - line.trim_start().len()];
             let directive = line.split_whitespace().next().unwrap_or_default();
+            if line.contains("python-home=") || line.contains("env-file=") {
+                lines.push(on_this_machine(line, &python));
+                continue;
+            }
             lines.push(match directive {
                 "LoadModule" if line.contains("wsgi_module") => {
                     assert!(line.contains("mod_wsgi_rs.so"), "{name}: {line}");

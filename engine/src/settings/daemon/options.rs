@@ -242,9 +242,10 @@ pub static OPTIONS: &[DaemonOption] = &[
         "server-metrics",
         "On|Off",
         "Off",
-        "Whether mod_wsgi.server_metrics() tells anything",
+        "what mod_wsgi.server_metrics() tells is in httpd's memory, which is not theirs to see",
         |p, t| put(&mut p.server_metrics, on_off(t)),
-    ),
+    )
+    .in_vain(|p| p.server_metrics == Some(true)),
     // How long.
     DaemonOption::new(
         "connect-timeout",
