@@ -449,6 +449,10 @@ impl<'t, C: Client> Turn<'t, C> {
     /// Tells the process that nobody wants the response any more.
     fn hang_up(&mut self, outcome: Outcome) -> Stop {
         self.broken = true;
+        if self.begun {
+            // A client that was too slow is still there, and must not take what it has for all.
+            self.client.cut();
+        }
         if self.unsent.is_empty() && !self.deaf {
             let Connection { socket, out, .. } = &mut *self.connection;
             out.clear();
