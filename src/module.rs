@@ -43,6 +43,7 @@ impl Wiring for Module {
     fn register(hooks: &Hooks<'_>) {
         hooks.check_config::<resolve::Check<Self>>();
         hooks.check_config::<daemon::Check<Self>>();
+        hooks.test_config::<daemon::Tell<Self>>();
         hooks.post_config::<resolve::Announce<Self>>();
         hooks.post_config::<daemon::Run<Self>>();
         hooks.monitor::<daemon::Tick>();

@@ -513,6 +513,34 @@ fn directives_that_do_nothing_say_what_to_do_instead() {
     }
 }
 
+#[test]
+fn a_test_of_the_configuration_tells_what_it_comes_to() {
+    let site = Site::new("dump")
+        .conf("WSGIDaemonProcess blog threads=4 env=SECRET=s3cret")
+        .conf("WSGIScriptAlias /blog @apps@/hello.py process-group=blog")
+        .conf("WSGIScriptAlias /own @apps@/hello.py application-group=%{GLOBAL}");
+    let output = site.check_with(&["-D", "DUMP_WSGI"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", tools::both(&output));
+    for line in [
+        "httpd's own processes\n",
+        "process group blog (",
+        " threads=4 ",
+        "\n/blog -> ",
+        "    process group: blog\n",
+        "\n/own -> ",
+        "    interpreter: the main interpreter\n",
+        "    application: application\n",
+        "WSGIScriptReloading On",
+    ] {
+        assert!(told.contains(line), "no '{line}' in\n{told}");
+    }
+    assert!(told.matches("    Python: /").count() == 4, "{told}");
+    assert!(!told.contains("s3cret"), "{told}");
+    let plain = String::from_utf8_lossy(&site.check().stdout).into_owned();
+    assert!(!plain.contains("process group"), "{plain}");
+}
+
 /// Makes a home for `WSGIPythonHome`; returns what to write there and what is to be said of it.
 type Broken = (&'static str, fn(&Path) -> (String, String));
 

@@ -55,7 +55,8 @@ pub(crate) struct Refused;
 /// A hook of the whole server.
 pub(crate) trait ServerHook {
     /// When a child has started: once per child, before its threads; the pool is cleared when the child
-    /// ends. As a monitor: in the parent, every few seconds, with the configuration's pool.
+    /// ends. As a monitor: in the parent, every few seconds, with the configuration's pool. As a test: when a
+    /// configuration has been read that is only tested.
     fn run(pool: &Pool<'_>, main: &Server<'_>);
 }
 
@@ -225,6 +226,12 @@ impl Hooks<'_> {
     pub(crate) fn monitor<H: ServerHook>(&self) {
         // SAFETY: a function of the right type.
         unsafe { sys::ap_hook_monitor(Some(on_monitor::<H>), ptr::null(), ptr::null(), MIDDLE) };
+    }
+
+    /// A configuration is tested and has been found right (`-t`).
+    pub(crate) fn test_config<H: ServerHook>(&self) {
+        // SAFETY: a function of the right type.
+        unsafe { sys::ap_hook_test_config(Some(on_child::<H>), ptr::null(), ptr::null(), MIDDLE) };
     }
 
     /// All modules have registered their optional functions.

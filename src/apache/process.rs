@@ -24,6 +24,12 @@ pub(crate) fn is_config_test() -> bool {
     unsafe { sys::ap_run_mode == sys::AP_SQ_RM_CONFIG_TEST }
 }
 
+/// Whether httpd was started with `-D name`.
+pub(crate) fn is_defined(name: &CStr) -> bool {
+    // SAFETY: a C string; the list of names is httpd's own and changes only while it reads a configuration.
+    unsafe { sys::ap_exists_config_define(name.as_ptr()) != 0 }
+}
+
 /// The whole description, whatever `ServerTokens` says.
 pub(crate) fn description() -> String {
     // SAFETY: httpd keeps the text as long as the configuration.

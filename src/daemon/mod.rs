@@ -14,6 +14,7 @@ mod read;
 mod sockets;
 mod start;
 
+use std::io::{self, Write as _};
 use std::marker::PhantomData;
 
 use self::parent::Parent;
@@ -37,6 +38,31 @@ impl<W: Wiring<Server = ServerConfig>> ConfigHook for Check<W> {
             log::startup(fault);
         }
         if faults.is_empty() { Ok(()) } else { Err(Refused) }
+    }
+}
+
+/// A configuration is tested: with `-D DUMP_WSGI`, tells what it comes to.
+pub(crate) struct Tell<W>(PhantomData<W>);
+
+impl<W: Wiring<Server = ServerConfig>> ServerHook for Tell<W> {
+    fn run(_pool: &Pool<'_>, main: &Server<'_>) {
+        if !process::is_defined(c"DUMP_WSGI") {
+            return;
+        }
+        let python =
+            main.config::<W>().map_or_else(String::new, |config| match &config.process().located {
+                Some(Ok(located)) => located.program.display().to_string(),
+                Some(Err(fault)) => fault.clone(),
+                None => "not looked for".to_owned(),
+            });
+        let configuration = Configuration::read::<W>(main);
+        let input = configuration.input(read::httpd(main, engine::BUILD));
+        let outcome = plan::plan(&input, &ThisSystem);
+        let text = plan::dump::text(&input, &outcome, &ThisSystem, &python);
+        let mut output = io::stdout();
+        if let Err(error) = output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+            log::startup(&format!("DUMP_WSGI cannot be written: {error}"));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what is written to what shall run: one plan per group, with everything resolved. Looks at the
 //! system through [`System`] alone.
 
+pub(crate) mod dump;
 mod mounts;
 
 use std::collections::BTreeMap;

@@ -218,8 +218,13 @@ impl Site {
 
     /// What `httpd -t` says about this site.
     pub fn check(&self) -> Output {
+        self.check_with(&[])
+    }
+
+    /// The same with further arguments.
+    pub fn check_with(&self, arguments: &[&str]) -> Output {
         let root = self.prepare(free_port(), free_port());
-        self.command(root.path()).arg("-t").output().expect("run httpd -t")
+        self.command(root.path()).arg("-t").args(arguments).output().expect("run httpd -t")
     }
 
     /// What `httpd -t` says about these lines in an otherwise empty site.

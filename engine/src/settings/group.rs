@@ -1,5 +1,7 @@
 //! Names of application groups (interpreters) and process groups, as written.
 
+use std::fmt;
+
 /// How an interpreter or a process group is named; all but `Name` and `Global` need a request to
 /// resolve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,20 @@ impl GroupName {
     }
 }
 
+impl fmt::Display for GroupName {
+    /// As the administrator wrote it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Global => f.write_str("%{GLOBAL}"),
+            Self::Server => f.write_str("%{SERVER}"),
+            Self::Resource => f.write_str("%{RESOURCE}"),
+            Self::Host => f.write_str("%{HOST}"),
+            Self::Env(name) => write!(f, "%{{ENV:{name}}}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// The name in `%{ENV:name}`; `None` if the text is anything else.
 #[must_use]
 pub fn variable(text: &str) -> Option<&str> {
@@ -94,6 +110,8 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(GroupName::parse(text), expected, "{text}");
+            let shown = if text.is_empty() { "%{GLOBAL}" } else { text };
+            assert_eq!(expected.to_string(), shown);
         }
     }
 

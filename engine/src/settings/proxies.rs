@@ -3,6 +3,7 @@
 //! Nothing here asks a name server: an address is digits or it is none.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::value::{Fault, Words};
@@ -187,6 +188,16 @@ impl Network {
             (Self::V4 { bits, mask }, IpAddr::V4(address)) => u32::from(address) & mask == *bits,
             (Self::V6 { bits, mask }, IpAddr::V6(address)) => u128::from(address) & mask == *bits,
             _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    /// As address and length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4 { bits, mask } => write!(f, "{}/{}", Ipv4Addr::from(*bits), mask.count_ones()),
+            Self::V6 { bits, mask } => write!(f, "{}/{}", Ipv6Addr::from(*bits), mask.count_ones()),
         }
     }
 }

@@ -99,12 +99,12 @@ impl Written<'_> {
         written?.fixed()
     }
 
-    fn application_group(&self) -> Option<&GroupName> {
+    pub(super) fn application_group(&self) -> Option<&GroupName> {
         self.options.application_group.as_ref().or(self.request.application_group.as_ref())
     }
 
     /// The script, where it is the same for every request.
-    fn file(&self, system: &dyn System) -> Option<&str> {
+    pub(super) fn file(&self, system: &dyn System) -> Option<&str> {
         let template = self.location.is_none() && self.target.contains('$');
         // With `/` the rest of the URL path is added to the target, and `/app.wsgi/` is a directory.
         let directory = self.target.ends_with('/') || system.is_directory(self.target);
@@ -112,7 +112,11 @@ impl Written<'_> {
     }
 
     /// The name of the interpreter that most requests will name.
-    fn interpreter(&self, group: Option<&GroupName>, case_sensitive: bool) -> Option<String> {
+    pub(super) fn interpreter(
+        &self,
+        group: Option<&GroupName>,
+        case_sensitive: bool,
+    ) -> Option<String> {
         let server = || match self.server.port {
             0 | 80 | 443 => self.server.name.to_owned(),
             port => format!("{}:{port}", self.server.name),

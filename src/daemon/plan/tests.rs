@@ -121,6 +121,15 @@ impl World {
     }
 
     fn plan(&self) -> Outcome {
+        plan(&self.input(), &self.system)
+    }
+
+    fn dump(&self) -> String {
+        let input = self.input();
+        dump::text(&input, &plan(&input, &self.system), &self.system, "/usr/bin/python3")
+    }
+
+    fn input(&self) -> Input<'_> {
         let mounts = self
             .aliases
             .iter()
@@ -147,7 +156,7 @@ impl World {
             })
             .collect();
         let httpd = Httpd { root: self.user_is_root.unwrap_or(true), ..httpd() };
-        plan(&Input { settings: &self.settings, mounts, uses, httpd }, &self.system)
+        Input { settings: &self.settings, mounts, uses, httpd }
     }
 
     fn only(&self) -> Planned {
@@ -610,4 +619,100 @@ fn notices_are_passed_on() {
     let mut world = world().group("blog header-buffer-size=8192");
     world.settings.daemon.socket_rotation = Some(true);
     assert_eq!(world.plan().notices.len(), 2);
+}
+
+#[test]
+fn a_dump_tells_of_groups_and_mounts() {
+    let mut world = world()
+        .group("blog user=blog threads=3 request-timeout=1500ms home=/srv env=\"SECRET=s3cret\"")
+        .group_in("shop", Some("shop.example.org"))
+        .alias("/blog", "/srv/blog.wsgi", Some("blog"))
+        .alias("/own", "/srv/own.wsgi", None)
+        .alias("^/(x)", "/srv/$1.wsgi", Some("%{ENV:SITE}"))
+        .alias_with("/nowhere", "/srv/nowhere.wsgi", Some("missing"), |options, request| {
+            options.callable_object = Some("app".to_owned());
+            request.application_group = Some(GroupName::Env("GROUP".to_owned()));
+            request.proxies.add_headers("X-Real-IP").unwrap();
+            request.proxies.add_networks("10.0.0.0/8 ::1").unwrap();
+        });
+    world.settings.import_scripts.push(engine::settings::ImportScript {
+        path: "/srv/start.py".to_owned(),
+        process_group: "blog".to_owned(),
+        application_group: String::new(),
+        ..Default::default()
+    });
+    let text = world.dump();
+    let section = |title: &str| {
+        let found = text.split("\n\n").find(|section| section.starts_with(title));
+        found.unwrap_or_else(|| panic!("no {title} in\n{text}")).to_owned()
+    };
+    for (title, lines) in [
+        ("httpd's own processes", &["Python: /usr/bin/python3", "user: httpd (33)"][..]),
+        (
+            "process group blog (/f:1)",
+            &[
+                "user: blog (1000), group 33, groups 7 33 50",
+                "loaded at start: /srv/start.py in the main interpreter",
+                "home=/srv",
+                "threads=3",
+                "request-timeout=1500ms",
+                "queue-timeout=0",
+                "graceful-timeout=15 eviction-timeout=15",
+            ],
+        ),
+        ("process group shop (/f:2)", &["requests: of virtual host shop.example.org alone"]),
+        (
+            "/blog -> /srv/blog.wsgi (/f:100)",
+            &[
+                "server: www.example.org",
+                "process group: blog",
+                "Python: /usr/bin/python3",
+                "user: blog (1000)",
+                "interpreter: the main interpreter (the group's only application)",
+                "application: application",
+                "WSGIPassAuthorization Auto, WSGIScriptReloading On",
+            ],
+        ),
+        (
+            "/own -> /srv/own.wsgi",
+            &[
+                "process group: none: httpd's own processes",
+                "user: httpd (33)",
+                "interpreter: www.example.org|/own",
+            ],
+        ),
+        (
+            "(a regular expression) -> /srv/$1.wsgi",
+            &[
+                "process group: as each request says: %{ENV:SITE}",
+                "as each request says: %{RESOURCE}",
+            ],
+        ),
+        (
+            "/nowhere -> ",
+            &[
+                "process group: missing, which is not defined",
+                "interpreter: as each request says: %{ENV:GROUP}",
+                "application: app",
+                "WSGITrustedProxyHeaders X-Real-IP, WSGITrustedProxies 10.0.0.0/8 ::1/128",
+            ],
+        ),
+    ] {
+        let section = section(title);
+        for line in lines {
+            assert!(section.contains(line), "no '{line}' in\n{section}");
+        }
+    }
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn a_dump_tells_of_all_options() {
+    let told = |name: &str| dump::OPTIONS.iter().any(|(known, _)| *known == name);
+    // Who runs what is told in lines of their own; the environment may hold secrets.
+    let elsewhere = ["user", "group", "supplementary-groups", "python-home", "env", "env-file"];
+    for option in engine::settings::daemon::OPTIONS {
+        let expected = option.has_effect() && !elsewhere.contains(&option.name);
+        assert_eq!(told(option.name), expected, "{}", option.name);
+    }
 }

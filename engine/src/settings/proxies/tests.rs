@@ -74,6 +74,7 @@ fn networks_are_read_strictly() {
         let network = Network::parse(word).unwrap();
         assert!(network.holds(inside.parse().unwrap()), "{word} {inside}");
         assert!(!network.holds(outside.parse().unwrap()), "{word} {outside}");
+        assert_eq!(Network::parse(&network.to_string()), Ok(network));
     }
     for word in [
         "localhost",
