@@ -128,11 +128,7 @@ where
     let application_group =
         lookup::group(request, effective.application_group, &paths.script_name, case_sensitive);
     let callable = lookup::callable(request, effective.callable);
-    let (script, mtime) = match effective.handler {
-        // A file that is gone is another one than the one that was loaded.
-        Some(script) => (script.path.as_bytes(), asking::modified(&script.path).unwrap_or(0)),
-        None => (request.filename().unwrap_or_default().to_bytes(), request.file_mtime()),
-    };
+    let (script, mtime) = script(request, &effective);
 
     let _held = SignalsHeld::hold();
     let engine = match child.engine(config) {
@@ -156,6 +152,15 @@ where
             Outcome::Refused(status) => Verdict::Status(status),
         },
     })
+}
+
+/// The script that answers, and when it was last changed.
+fn script<'r>(request: &Request<'r>, effective: &Effective<'r>) -> (&'r [u8], i64) {
+    match effective.handler {
+        // A file that is gone is another one than the one that was loaded.
+        Some(script) => (script.path.as_bytes(), asking::modified(&script.path).unwrap_or(0)),
+        None => (request.filename().unwrap_or_default().to_bytes(), request.file_mtime()),
+    }
 }
 
 /// The daemon process group of this name, if the request may use it.
@@ -192,10 +197,7 @@ fn remote<'r>(
     group: &Group,
 ) -> Result<Verdict, Refusal> {
     let link = group.link;
-    let script = match effective.handler {
-        Some(script) => script.path.as_bytes(),
-        None => request.filename().unwrap_or_default().to_bytes(),
-    };
+    let (script, mtime) = script(request, effective);
     if let Some(reason) = group.forbids(Path::new(OsStr::from_bytes(script))) {
         return refuse(403, reason);
     }
@@ -222,6 +224,7 @@ fn remote<'r>(
     };
     let task = Task {
         effective,
+        mtime,
         paths,
         target,
         pid: child.pid.as_bytes(),

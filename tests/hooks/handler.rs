@@ -1,6 +1,6 @@
 //! `WSGIHandlerScript`
 
-use crate::harness::{Reply, Site, both_modes};
+use crate::harness::{DEADLINE, Reply, Site, both_modes, wait_for};
 
 const SCRIPT: &str = r#"
 import os
@@ -113,14 +113,14 @@ fn handlers_run_in_their_process_group() {
     same(&reply, &[("mod_wsgi.process_group", "pages"), ("mod_wsgi.handler_script", &script)]);
 }
 
-#[test]
-fn changed_scripts_are_loaded_again() {
+both_modes!(changed_scripts_are_loaded_again, |site| {
     let text = |name: &str| {
         format!(
-            "def handle_request(environ, start_response):\n    start_response('200 OK', [])\n    return [b'{name}']\n"
+            "{}    return [b'{name}']\n",
+            "def handle_request(environ, start_response):\n    start_response('200 OK', [])\n"
         )
     };
-    let server = Site::new("handler-changed")
+    let server = site
         .conf("WSGIHandlerScript h @apps@/handler.py\n<Location /x>\nSetHandler h\n</Location>")
         .start();
     server.allow_log("apps/handler.py");
@@ -129,10 +129,31 @@ fn changed_scripts_are_loaded_again() {
     server.write("apps/handler.py", &text("first"), 100);
     assert_eq!(server.get("/x").expect(200).text(), "first");
     server.write("apps/handler.py", &text("second"), 50);
-    assert_eq!(server.get("/x").expect(200).text(), "second");
+    // A daemon process serves on with what it has until another one with the new code is there.
+    let second = || (server.get("/x").expect(200).text() == "second").then_some(());
+    assert!(wait_for(DEADLINE, second).is_some(), "the new code is never served");
     server.write("apps/handler.py", "x = 1\n", 20);
-    server.get("/x").expect(500);
+    assert!(wait_for(DEADLINE, || (server.get("/x").status == 500).then_some(())).is_some());
     server.expect_log("has no callable 'handle_request'");
+});
+
+#[test]
+fn other_files_are_no_changes_of_the_script() {
+    let script = "import os\n\ndef handle_request(environ, start_response):\n    \
+        start_response('200 OK', [])\n    return [b'%d' % os.getpid()]\n";
+    let server = Site::new("handler-files")
+        .file("apps/handler.py", script)
+        // A request for changed code waits for another process.
+        .conf("WSGIDaemonProcess pages reload-wait=30s")
+        .conf("WSGIHandlerScript h @apps@/handler.py process-group=pages application-group=a")
+        .conf("<Location />\nSetHandler h\n</Location>")
+        .start();
+    server.write("htdocs/one", "", 1000);
+    server.write("htdocs/two", "", 2000);
+    let first = server.get("/one").expect(200).text();
+    for path in ["/two", "/none", "/one", "/two"] {
+        assert_eq!(server.get(path).expect(200).text(), first, "{path}");
+    }
 }
 
 #[test]

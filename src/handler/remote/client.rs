@@ -254,11 +254,11 @@ impl Client for HttpClient<'_, '_> {
         length: Option<u64>,
         inline: usize,
     ) -> Result<(), Fault> {
-        let Task { effective, paths, target, pid, ignore_activity, .. } = *self.task;
+        let Task { effective, mtime, paths, target, pid, ignore_activity, .. } = *self.task;
         let start = RequestStart {
             target,
             handler: self.request.handler().unwrap_or_default().to_bytes(),
-            mtime_us: self.request.file_mtime(),
+            mtime_us: mtime,
             reloading: effective.script_reloading,
             request_start_us: u64::try_from(self.request.start()).unwrap_or(0),
             queue_start_us: self.queue_start,

@@ -73,6 +73,8 @@ pub(crate) struct GroupLink {
 pub(crate) struct Task<'x, 'r> {
     /// What is configured for it.
     pub(crate) effective: &'x Effective<'r>,
+    /// When its script was last changed, in microseconds since the epoch.
+    pub(crate) mtime: i64,
     /// Its URL in two halves.
     pub(crate) paths: &'x Paths<'r>,
     /// What serves it.
