@@ -131,6 +131,7 @@ fn call(group: &str, path: &Path, exchange: &mut Memory) -> Outcome {
         callable: "application",
         reloading: true,
         handler: b"wsgi-script",
+        resource: None,
     };
     engine().serve(&call, exchange)
 }

@@ -142,6 +142,7 @@ where
         callable: &callable,
         reloading: effective.script_reloading,
         handler: request.handler().unwrap_or_default().to_bytes(),
+        resource: Some(request.filename().unwrap_or_default().to_bytes()),
     };
     let mut exchange = Embedded::new(request, &effective, &paths, child);
     let outcome = engine.serve(&call, &mut exchange);

@@ -1,5 +1,7 @@
 //! `WSGIHandlerScript`
 
+use std::fs;
+
 use crate::harness::{DEADLINE, Reply, Site, both_modes, wait_for};
 
 const SCRIPT: &str = r#"
@@ -135,6 +137,46 @@ both_modes!(changed_scripts_are_loaded_again, |site| {
     server.write("apps/handler.py", "x = 1\n", 20);
     assert!(wait_for(DEADLINE, || (server.get("/x").status == 500).then_some(())).is_some());
     server.expect_log("has no callable 'handle_request'");
+});
+
+both_modes!(scripts_say_by_themselves_that_they_are_stale, |site| {
+    let script = r#"
+import os, time
+
+LOADED = "%d at %d" % (os.getpid(), time.monotonic_ns())
+
+def reload_required(path):
+    assert type(path) is str
+    folder = os.path.dirname(path)
+    if os.path.exists(folder + "/raise"):
+        raise ValueError("no idea whether")
+    return os.path.basename(path) == "page" and os.path.exists(folder + "/stale")
+
+def handle_request(environ, start_response):
+    start_response("200 OK", [])
+    return [LOADED.encode()]
+"#;
+    let server = site
+        .file("apps/handler.py", script)
+        .file("htdocs/page", "")
+        .conf("WSGIHandlerScript h @apps@/handler.py application-group=%{GLOBAL}")
+        .conf("<Location />\nSetHandler h\n</Location>")
+        .start();
+    let loaded = |path: &str| server.get(path).expect(200).text();
+    let first = loaded("/page");
+    assert_eq!(loaded("/page"), first);
+    server.write("htdocs/stale", "", 0);
+    // Another file is none of its business.
+    assert_eq!(loaded("/other"), first);
+    let again = wait_for(DEADLINE, || Some(loaded("/page")).filter(|now| *now != first));
+    assert!(again.is_some(), "it is never loaded again");
+    fs::remove_file(server.path("htdocs/stale")).expect("remove a file");
+    server.write("htdocs/raise", "", 0);
+    // What went wrong with the question is told, and means no.
+    loaded("/page");
+    server.allow_log("apps/handler.py");
+    server.allow_log("reload_required()");
+    server.expect_log("ValueError: no idea whether");
 });
 
 #[test]

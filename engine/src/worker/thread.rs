@@ -15,10 +15,10 @@ use crate::os::Arrival;
 use crate::os::own;
 use crate::os::socket::Wait;
 use crate::wire::frame::Header;
-use crate::wire::message::{FromChild, Kind, Request, RequestBody, Target, flag};
+use crate::wire::message::{Entry, FromChild, Kind, Request, RequestBody, Target, flag};
 use crate::wire::order::Place;
 use crate::wire::{Fault, Whole};
-use crate::wsgi::{Call, Engine, Level, Outcome};
+use crate::wsgi::{Call, Engine, Key, Level, Outcome};
 
 /// A request that has waited longer than this for a thread is looked at once more before it is run: whoever sent
 /// it may have gone.
@@ -198,6 +198,7 @@ impl Worker {
             // New code is served by a new process.
             reloading: false,
             handler: request.handler,
+            resource: None,
         };
         let mut remote = Remote::new(self.shared, line, receiving, request, file, first);
         let mut outcome = self.engine.serve(&call, &mut remote);
@@ -281,13 +282,22 @@ impl Worker {
             }
         }
         if request.reloading
-            && self.engine.loaded(target.group, target.path).is_some_and(|m| m != request.mtime_us)
+            && self.engine.is_stale(target.group, target.path, request.mtime_us, || file(request))
             && self.shared.wait_for_new_code(target.path, request.mtime_us)
         {
             return Before::Back;
         }
         Before::Run
     }
+}
+
+/// The file that a request's URL leads to.
+fn file<'a>(request: &Request<'a>) -> &'a [u8] {
+    let named = request.entries.clone().find_map(|entry| match entry {
+        Entry::SetPath { key, value } if key == Key::ScriptFilename as u8 => Some(value),
+        _ => None,
+    });
+    named.unwrap_or_default()
 }
 
 /// An application in a process.

@@ -336,10 +336,27 @@ impl Engine {
         run::import(self.interpreter(application_group)?, script)
     }
 
-    /// The modification time, in microseconds, that a script had when it was loaded; `None` where it is not loaded.
+    /// Whether a script is loaded and has to be again: because its modification time, in microseconds, was another one
+    /// then, or because it says so by itself when it is asked about the file of a request. Detached.
     #[must_use]
-    pub fn loaded(&self, application_group: &str, script: &[u8]) -> Option<i64> {
-        self.known(application_group)?.scripts.mtime(script)
+    pub fn is_stale<'f>(
+        &self,
+        application_group: &str,
+        script: &[u8],
+        mtime: i64,
+        file: impl FnOnce() -> &'f [u8],
+    ) -> bool {
+        let Some(interpreter) = self.known(application_group) else { return false };
+        let Some(loaded) = interpreter.scripts.loaded(script) else { return false };
+        if loaded.mtime != mtime || !loaded.asks {
+            return loaded.mtime != mtime;
+        }
+        interpreter.home.attach(|gil| {
+            let required = run::reload_required(gil, interpreter, &loaded, file());
+            // What may be the last reference to it goes while attached.
+            drop(loaded);
+            required
+        })
     }
 
     /// The stack of a thread as Python would show it, where it is inside an interpreter now. Detached.

@@ -241,6 +241,7 @@ impl Engine {
             callable: "",
             reloading: asked.reloading,
             handler: b"",
+            resource: None,
         };
         let answer = turn::serving(&turn, || {
             interpreter.home.attach(|gil| {

@@ -3,6 +3,7 @@
 //! The thread attaches once, builds `environ`, calls the application and collects what it has, and lets go before
 //! anything is sent. Only an application that produces its body piece by piece makes it attach again.
 
+use std::cell::Cell;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::environ::{Environ, Key};
 use super::exchange::{Exchange, Level, Then};
 use super::interpreter::Interpreter;
 use super::metrics::{self, seconds};
-use super::script::{Found, Loaded, Target};
+use super::script::{Found, Loaded, RELOAD_REQUIRED, Target};
 use super::start_response::StartResponse;
 use super::turn::{self, Carrier, Phase, Turn};
 use super::watch::{self, Story};
@@ -38,6 +39,9 @@ pub struct Call<'a> {
     pub reloading: bool,
     /// The handler httpd chose.
     pub handler: &'a [u8],
+    /// The file that the URL leads to, which `reload_required()` of the script is asked about; `None`: it is not
+    /// asked.
+    pub resource: Option<&'a [u8]>,
 }
 
 /// What became of a request.
@@ -217,9 +221,48 @@ fn attached<'py>(
 
 /// Finds the script, executing it where it has to be.
 pub(super) fn load(gil: Gil<'_>, interpreter: &Interpreter, call: &Call<'_>) -> PyResult<Found> {
-    interpreter.scripts.find(gil, call.script, call.mtime, call.reloading, || {
+    let fresh = Cell::new(false);
+    let execute = || {
+        fresh.set(true);
         let path = Obj::path_from(gil, call.script)?;
         interpreter.helper(gil, c"_load")?.call([&path, &Obj::int(gil, call.mtime)?])
+    };
+    let find = |stale: Option<&Arc<Loaded>>| {
+        let (script, mtime, reloading) = (call.script, call.mtime, call.reloading);
+        interpreter.scripts.find(gil, script, mtime, reloading, stale, execute)
+    };
+    let found = find(None)?;
+    if let (Found::Ready(loaded), Some(resource)) = (&found, call.resource)
+        && (loaded.asks && call.reloading && !fresh.get())
+        && reload_required(gil, interpreter, loaded, resource)
+    {
+        return find(Some(loaded));
+    }
+    Ok(found)
+}
+
+/// Asks `reload_required(resource)` of a script. An exception in it is logged, and means no.
+pub(super) fn reload_required(
+    gil: Gil<'_>,
+    interpreter: &Interpreter,
+    loaded: &Loaded,
+    resource: &[u8],
+) -> bool {
+    let answer = || {
+        let Some(function) = loaded.global(gil, RELOAD_REQUIRED)? else { return Ok(false) };
+        function.call([&Obj::path_from(gil, resource)?])?.truth()
+    };
+    answer().unwrap_or_else(|raised| {
+        let exception = Exception::take(gil, raised);
+        let text = traceback(gil, interpreter, &exception);
+        let text = format!("exception raised by reload_required()\n{text}");
+        let logged = interpreter
+            .helper(gil, c"_report")
+            .and_then(|report| report.call([&Obj::int(gil, 0)?, &Obj::str_from(gil, &text)?]));
+        if let Err(raised) = logged {
+            raised.clear(gil);
+        }
+        false
     })
 }
 
@@ -534,6 +577,7 @@ fn execute(
         callable: "",
         reloading: true,
         handler: b"",
+        resource: None,
     };
     let loaded = interpreter.home.attach(|gil| match load(gil, interpreter, &call) {
         Ok(_) => Ok(()),

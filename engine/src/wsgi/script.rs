@@ -31,7 +31,9 @@ struct State {
 
 /// A script that has been executed.
 pub(super) struct Loaded {
-    mtime: i64,
+    pub(super) mtime: i64,
+    /// Whether it has a function `reload_required`.
+    pub(super) asks: bool,
     dict: Kept,
     targets: Mutex<Vec<Arc<Target>>>,
 }
@@ -92,15 +94,15 @@ impl Scripts {
         Arc::clone(known.entry(path.into()).or_default())
     }
 
-    /// The modification time of a script when it was loaded.
-    pub(super) fn mtime(&self, path: &[u8]) -> Option<i64> {
+    /// A script, if it is loaded.
+    pub(super) fn loaded(&self, path: &[u8]) -> Option<Arc<Loaded>> {
         let known = self.by_path.read().unwrap_or_else(PoisonError::into_inner);
         let state = known.get(path)?.lock();
-        state.loaded.as_ref().map(|loaded| loaded.mtime)
+        state.loaded.clone()
     }
 
     /// The script at `path`, executed by `load` when it is not there, or, with `reloading`, when its file is of another
-    /// time than `mtime`. While one thread loads it for the first time others wait, detached; while one loads it
+    /// time than `mtime` or it is the `stale` one. While one thread loads it for the first time others wait, detached; while one loads it
     /// again the others go on with what they have.
     pub(super) fn find<'py>(
         &self,
@@ -108,13 +110,17 @@ impl Scripts {
         path: &[u8],
         mtime: i64,
         reloading: bool,
+        stale: Option<&Arc<Loaded>>,
         load: impl FnOnce() -> PyResult<Obj<'py>>,
     ) -> PyResult<Found> {
+        let current = |loaded: &Arc<Loaded>| {
+            loaded.mtime == mtime && !stale.is_some_and(|stale| Arc::ptr_eq(stale, loaded))
+        };
         let script = self.script(path);
         let mut state = script.lock();
         loop {
             match &state.loaded {
-                Some(loaded) if loaded.mtime == mtime || !reloading || state.loading => {
+                Some(loaded) if current(loaded) || !reloading || state.loading => {
                     return Ok(Found::Ready(Arc::clone(loaded)));
                 }
                 _ if !state.loading => break,
@@ -138,11 +144,16 @@ impl Scripts {
         drop(state);
         let mut attempt = Attempt { script: &script, result: None };
         let dict = load()?.attr(c"__dict__")?;
-        let loaded = Arc::new(Loaded { mtime, dict: dict.keep(), targets: Mutex::new(Vec::new()) });
+        let asks = dict.dict_get(&Obj::interned(gil, RELOAD_REQUIRED)?)?.is_some();
+        let loaded =
+            Arc::new(Loaded { mtime, asks, dict: dict.keep(), targets: Mutex::new(Vec::new()) });
         attempt.result = Some(Arc::clone(&loaded));
         Ok(Found::Ready(loaded))
     }
 }
+
+/// The function by which a script says that it is to be loaded again.
+pub(super) const RELOAD_REQUIRED: &CStr = c"reload_required";
 
 impl Loaded {
     /// What requests for a callable have in common, made by `template` when it is asked for first.
