@@ -69,6 +69,19 @@ pub(crate) fn wanted(request: &Request<'_>, level: Level) -> bool {
     unsafe { sys::ap_get_request_module_loglevel(request.raw(), index) >= number(level) }
 }
 
+/// The least severe level that the request's `LogLevel` lets through.
+pub(crate) fn most(request: &Request<'_>) -> Level {
+    let index = hook::module_index();
+    // SAFETY: the request is alive (S1).
+    match unsafe { sys::ap_get_request_module_loglevel(request.raw(), index) } {
+        ..APLOG_ERR => Level::Critical,
+        APLOG_ERR => Level::Error,
+        ..APLOG_INFO => Level::Warning,
+        APLOG_INFO => Level::Info,
+        _ => Level::Debug,
+    }
+}
+
 /// Writes to the main server's log.
 pub(crate) fn server(level: Level, text: &str) {
     to_server(None, number(level), text);

@@ -9,7 +9,8 @@ import mod_wsgi
 
 class Formatter(logging.Formatter):
     def format(self, record):
-        formatted.append(record.levelname)
+        if record.threadName != "outside":
+            formatted.append(record.levelname)
         return super().format(record)
 
 formatted = []
@@ -29,7 +30,7 @@ def application(environ, start_response):
     log.warning("at warning")
     log.error("at error\nin two lines")
     log.critical("at critical")
-    thread = threading.Thread(target=outside)
+    thread = threading.Thread(target=outside, name="outside")
     thread.start()
     thread.join()
     start_response("200 OK", [])
@@ -65,14 +66,12 @@ both_modes!(records_keep_their_level, |site| {
     assert!(!server.log().contains("at debug"), "LogLevel is info");
 });
 
-#[test]
-fn what_is_not_logged_is_not_formatted() {
-    let conf = "LogLevel info wsgi:error";
-    let server = Site::new("log-levels").source("/", LOGGING).conf(conf).start();
+both_modes!(what_is_not_logged_is_not_formatted, |site| {
+    let server = site.source("/", LOGGING).conf("LogLevel info wsgi:error").start();
     assert_eq!(server.get("/").expect(200).text(), "ERROR CRITICAL");
     server.allow_log("test-log");
     server.allow_log("in two lines");
-}
+});
 
 #[test]
 fn records_say_where_they_were_made() {
@@ -85,7 +84,7 @@ fn records_say_where_they_were_made() {
     server.allow_log("test-log");
     server.allow_log("in two lines");
     let text = server.read("logs/places.log");
-    assert!(text.lines().any(|line| line == "source-0.py(25)|test-log says at warning"), "{text}");
+    assert!(text.lines().any(|line| line == "source-0.py(26)|test-log says at warning"), "{text}");
 }
 
 both_modes!(records_go_to_the_log_of_the_virtual_host, |site| {

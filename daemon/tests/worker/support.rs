@@ -499,6 +499,7 @@ impl Client {
             queue_start_us: now_us,
             head_only: false,
             ignore_activity: false,
+            log_level: 4,
             body: ask.body,
             body_length: ask.length,
         };

@@ -235,6 +235,8 @@ pub struct Request<'a> {
     pub head_only: bool,
     /// Whether it counts as no activity of the process.
     pub ignore_activity: bool,
+    /// The least severe level that gets into its log, 0 to [`MAX_LEVEL`].
+    pub log_level: u8,
     /// Where the body is.
     pub body: RequestBody,
     /// Length of the body, where it is known.
@@ -396,6 +398,10 @@ impl<'a> Request<'a> {
         let request_start_us = reader.u64()?;
         let queue_start_us = reader.u64()?;
         let mtime_us = reader.i64()?;
+        let log_level = reader.u8()?;
+        if log_level > MAX_LEVEL {
+            return Err(Fault::Value("a log level is none"));
+        }
         let body_length = if reader.bool()? { Some(reader.u64()?) } else { None };
         let target = match reader.u8()? {
             0 => Target::Mount(reader.u64()?),
@@ -444,6 +450,7 @@ impl<'a> Request<'a> {
             queue_start_us,
             head_only: flags & flag::HEAD_ONLY != 0,
             ignore_activity: flags & flag::IGNORE_ACTIVITY != 0,
+            log_level,
             body,
             body_length,
             inline,

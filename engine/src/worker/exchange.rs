@@ -397,6 +397,10 @@ impl Exchange for Remote<'_> {
         self.line.abort("the application's response broke off");
     }
 
+    fn logs(&self, level: Level) -> bool {
+        level as u8 <= self.request.log_level
+    }
+
     fn connects(&self) -> u32 {
         u32::from(self.first)
     }

@@ -31,6 +31,7 @@ pub(crate) fn start(target: Target<'_>, body: RequestBody) -> RequestStart<'_> {
         queue_start_us: 1_700_000_000_000_100,
         head_only: false,
         ignore_activity: false,
+        log_level: 3,
         body,
         body_length: None,
     }

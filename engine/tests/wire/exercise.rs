@@ -126,6 +126,7 @@ fn encode_child(out: &mut Vec<u8>, header: &Header, message: &FromChild<'_>) {
                 queue_start_us: request.queue_start_us,
                 head_only: request.head_only,
                 ignore_activity: request.ignore_activity,
+                log_level: request.log_level,
                 body: request.body,
                 body_length: request.body_length,
             };

@@ -270,6 +270,7 @@ fn hostile_headers_are_refused_before_their_payload() {
 
 /// The parts of a REQUEST's payload, to be broken one by one.
 struct Parts {
+    log_level: u8,
     body_length: Vec<u8>,
     target: Vec<u8>,
     handler: Vec<u8>,
@@ -283,7 +284,7 @@ impl Parts {
         let target = [&[0_u8][..], &5_u64.to_le_bytes()].concat();
         let inline = 0_u32.to_le_bytes().to_vec();
         let (handler, entries) = (vec![0, 0], Vec::new());
-        Self { body_length: vec![0], target, handler, count: 0, entries, inline }
+        Self { log_level: 4, body_length: vec![0], target, handler, count: 0, entries, inline }
     }
 
     fn entries(count: u32, entries: &[u8]) -> Self {
@@ -292,6 +293,7 @@ impl Parts {
 
     fn payload(&self) -> Vec<u8> {
         let mut bytes = vec![0; 24];
+        bytes.push(self.log_level);
         bytes.extend_from_slice(&self.body_length);
         bytes.extend_from_slice(&self.target);
         bytes.extend_from_slice(&self.handler);
@@ -350,6 +352,12 @@ fn hostile_requests_are_refused() {
             0,
             Parts { target: vec![2], ..Parts::good() },
             Some(Fault::Value("a target is of no known form")),
+        ),
+        (
+            "log level",
+            0,
+            Parts { log_level: 5, ..Parts::good() },
+            Some(Fault::Value("a log level is none")),
         ),
         (
             "truth",
@@ -552,7 +560,7 @@ fn requests_arrive_as_they_were_sent() {
     assert_eq!((request.inline, request.body_length), (&b"body"[..], Some(4)));
     assert_eq!(request.body, RequestBody::Whole);
     assert!(request.reloading && !request.head_only && !request.ignore_activity);
-    assert_eq!(request.mtime_us, -1);
+    assert_eq!((request.mtime_us, request.log_level), (-1, 3));
     let entries: Vec<_> = request.entries.collect();
     assert_eq!(
         entries,

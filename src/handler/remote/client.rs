@@ -264,6 +264,7 @@ impl Client for HttpClient<'_, '_> {
             queue_start_us: self.queue_start,
             head_only: self.request.is_head(),
             ignore_activity,
+            log_level: log::most(self.request) as u8,
             body,
             body_length: length,
         };

@@ -103,6 +103,7 @@ impl Client for Memory {
             queue_start_us: 3,
             head_only: false,
             ignore_activity: false,
+            log_level: 4,
             body,
             body_length: length,
         };

@@ -37,6 +37,7 @@ pub struct RequestStart<'a> {
     pub queue_start_us: u64,
     pub head_only: bool,
     pub ignore_activity: bool,
+    pub log_level: u8,
     pub body: RequestBody,
     pub body_length: Option<u64>,
 }
@@ -66,6 +67,7 @@ pub fn request<'o>(
     out.extend_from_slice(&start.request_start_us.to_le_bytes());
     out.extend_from_slice(&start.queue_start_us.to_le_bytes());
     out.extend_from_slice(&start.mtime_us.to_le_bytes());
+    out.push(start.log_level.min(MAX_LEVEL));
     out.push(u8::from(start.body_length.is_some()));
     if let Some(length) = start.body_length {
         out.extend_from_slice(&length.to_le_bytes());
