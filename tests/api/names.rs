@@ -1,6 +1,6 @@
 //! Names, types, keys: against the tables in `tests/apps/api.py`.
 
-use crate::harness::{Site, both_modes};
+use crate::harness::{Site, both_modes, site};
 
 /// What an application that compared found.
 const RIGHT: &str = "as it should be";
@@ -60,6 +60,20 @@ both_modes!(groups_are_named_to_the_module, |site| {
         assert_eq!(reply.text(), format!("['{process_group}', '{group}', 8]"));
     }
 });
+
+#[test]
+fn the_page_has_every_name() {
+    let page = std::fs::read_to_string(site::manifest().join("docs/python-api.md"))
+        .expect("docs/python-api.md");
+    let server = Site::new("page").app("api.py").start();
+    let names = server.get("/tables").expect(200).text();
+    assert!(names.lines().count() > 100, "{names}");
+    for name in names.lines() {
+        let found =
+            ["`", "()`", "(callback)`"].iter().any(|end| page.contains(&format!("`{name}{end}")));
+        assert!(found, "{name} is not in docs/python-api.md");
+    }
+}
 
 #[test]
 fn what_mod_ssl_knows_is_told_in_httpd_only() {

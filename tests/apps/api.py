@@ -327,6 +327,14 @@ def check_server_metrics(environ):
     return words
 
 
+def check_tables(environ):
+    """Every name that the tables have, without those that are made of others."""
+    tables = [MODULE, OURS, APACHE, *EVENTS.values(), REQUEST_METRICS, PROCESS_METRICS]
+    tables += [SERVER_METRICS, SERVER_PROCESS, SERVER_WORKER]
+    made = {phase + end for phase in PHASES for end in ("_min_us", "_max_us", "_buckets")}
+    return sorted({name for table in tables for name in table} - made)
+
+
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/raise":
