@@ -39,6 +39,8 @@ pub(crate) struct GroupLink {
     pub(crate) script_user: Option<u32>,
     /// The only group whose scripts are run.
     pub(crate) script_group: Option<u32>,
+    /// The group of this name in the configuration before, if this one takes its place and might not serve yet.
+    pub(crate) former: Option<Box<Self>>,
     server: Option<String>,
     mounts: Vec<Mount>,
 }
@@ -58,9 +60,22 @@ impl GroupLink {
             main_interpreter: planned.main_interpreter,
             script_user: planned.script_user,
             script_group: planned.script_group,
+            former: None,
             server: planned.server.clone(),
             mounts: setup.mounts.clone(),
         }
+    }
+
+    /// Takes note of the group that had its name in the configuration before, as it was known then. Its processes
+    /// serve until those of this one do, where they have the same application: httpd ends children of the
+    /// configuration before at once, so their successors are there long before new processes can be.
+    pub(super) fn succeed(&mut self, before: &Self, news: &News) {
+        let former = if before.id != self.id && !news.pending(before.id) {
+            Some(Self { former: None, ..before.clone() })
+        } else {
+            before.former.as_deref().cloned()
+        };
+        self.former = former.map(Box::new);
     }
 
     /// The number of an application that the processes have loaded from the start; `None` for one that
@@ -127,9 +142,14 @@ pub(crate) fn all() -> impl Iterator<Item = &'static GroupLink> {
 
 /// Why a process of a group has ended, if one has since then that was not meant to. Waits a moment for the news: a
 /// connection breaks before its process has ended, and the supervisor sees it after that.
-pub(crate) fn ended(group: &str, since: SystemTime) -> Option<String> {
-    let links = LINKS.get()?;
-    heard(links.news.as_ref()?, links.groups.get(group)?.id, since)
+pub(crate) fn ended(group: u64, since: SystemTime) -> Option<String> {
+    heard(LINKS.get()?.news.as_ref()?, group, since)
+}
+
+/// Whether a group takes the place of another of its name, and does not serve yet.
+pub(crate) fn pending(group: u64) -> bool {
+    let news = LINKS.get().and_then(|links| links.news.as_ref());
+    news.is_some_and(|news| news.pending(group))
 }
 
 fn heard(news: &News, group: u64, since: SystemTime) -> Option<String> {
@@ -147,9 +167,8 @@ fn heard(news: &News, group: u64, since: SystemTime) -> Option<String> {
 }
 
 /// Why no process of a group can be started, if that is so.
-pub(crate) fn down(group: &str) -> Option<String> {
-    let links = LINKS.get()?;
-    links.news.as_ref()?.down(links.groups.get(group)?.id)
+pub(crate) fn down(group: u64) -> Option<String> {
+    LINKS.get()?.news.as_ref()?.down(group)
 }
 
 #[cfg(test)]
@@ -183,6 +202,7 @@ mod tests {
             main_interpreter: false,
             script_user: None,
             script_group: None,
+            former: None,
             server: server.map(str::to_owned),
             mounts: vec![mount],
         }

@@ -83,6 +83,8 @@ struct Generation {
     groups: Vec<u64>,
     /// At its end when no child of this configuration is left.
     lease: UnixStream,
+    /// Whether children of a later configuration had use for its groups when that was looked at last.
+    needed: bool,
 }
 
 impl Parent {
@@ -270,7 +272,7 @@ impl State {
         let news = Some(Arc::clone(&memory.told));
         self.memory = Some(memory);
         let (ours, theirs) = lease().map_err(|error| format!("no socket can be made: {error}"))?;
-        let mut links = Links { news, lease: Some(theirs), ..Links::default() };
+        let mut links = Links { news: news.clone(), lease: Some(theirs), ..Links::default() };
         let mut ids = Vec::new();
         for planned in &outcome.groups {
             match self.group(prefix, planned, access.root) {
@@ -279,7 +281,12 @@ impl State {
                         living.listener.as_ref().map(|listener| listener.path().to_owned());
                     if let Some(socket) = socket {
                         let secret = living.plan.setup.secret.clone();
-                        let link = GroupLink::new(planned, socket, secret, uid);
+                        let mut link = GroupLink::new(planned, socket, secret, uid);
+                        if let Some((before, news)) =
+                            self.links.groups.get(&link.name).zip(news.as_ref())
+                        {
+                            link.succeed(before, news);
+                        }
                         links.groups.insert(link.name.clone(), link);
                     }
                     ids.push(planned.plan.id);
@@ -291,7 +298,12 @@ impl State {
             }
         }
         self.counted += 1;
-        self.generations.push(Generation { number: self.counted, groups: ids, lease: ours });
+        self.generations.push(Generation {
+            number: self.counted,
+            groups: ids,
+            lease: ours,
+            needed: false,
+        });
         // With it goes our copy of the lease before, which only children of that configuration hold now.
         self.links = links;
         Ok(())
@@ -364,14 +376,36 @@ impl State {
         running.supervisor.configure(configure, log.as_fd(), &groups)
     }
 
+    /// The names of groups that do not serve yet, and whose requests those before them take.
+    fn awaited(&self) -> Vec<String> {
+        let (Some(memory), Some(newest)) = (&self.memory, self.generations.last()) else {
+            return Vec::new();
+        };
+        let pending = |living: &&Living| {
+            newest.groups.contains(&living.plan.id) && memory.told.pending(living.plan.id)
+        };
+        self.groups.iter().filter(pending).map(|living| living.plan.name.clone()).collect()
+    }
+
     /// Lets go of configurations that no child has any more, except for the newest, which children are
-    /// still to be started with; and of what belongs to them alone.
+    /// still to be started with, and of those whose processes stand in for it; and of what belongs to
+    /// them alone.
     fn clear(&mut self) {
         let newest = self.counted;
-        let (over, left): (Vec<Generation>, Vec<Generation>) =
-            std::mem::take(&mut self.generations)
-                .into_iter()
-                .partition(|generation| generation.number != newest && generation.is_over());
+        let awaited = self.awaited();
+        let (mut over, mut left) = (Vec::new(), Vec::new());
+        for mut generation in std::mem::take(&mut self.generations) {
+            let needs = self.groups.iter().any(|living| {
+                generation.groups.contains(&living.plan.id) && awaited.contains(&living.plan.name)
+            });
+            // Kept for one more look: who has just seen that it has to may be about to ask its processes.
+            let needed = std::mem::replace(&mut generation.needed, needs);
+            if generation.number == newest || needs || needed || !generation.is_over() {
+                left.push(generation);
+            } else {
+                over.push(generation);
+            }
+        }
         self.generations = left;
         if let Some(running) = &mut self.supervisor {
             for generation in &over {
@@ -429,7 +463,7 @@ mod tests {
     #[test]
     fn a_lease_is_over_when_its_last_copy_is_closed() {
         let (ours, theirs) = lease().unwrap();
-        let generation = Generation { number: 1, groups: Vec::new(), lease: ours };
+        let generation = Generation { number: 1, groups: Vec::new(), lease: ours, needed: false };
         let copy = theirs.try_clone().unwrap();
         assert!(!generation.is_over());
         drop(theirs);

@@ -17,9 +17,9 @@ const SUPERVISOR: &str = "mod_wsgi_supervisor";
 /// Names of the engine's file: as installed, and as built.
 const ENGINE: [&str; 2] = ["mod_wsgi_engine.so", "libmod_wsgi_engine.so"];
 
-/// How long the supervisor may take to read what it is told, and to answer. It waits 20 seconds at most for
-/// groups that changed to have loaded their scripts; the rest is for a machine that is out of breath.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the supervisor may take to read what it is told, and to answer. It does nothing that takes
+/// time, so this is for a machine that is out of breath.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long it may take to end everything: it ends processes by force after four seconds.
 const END: Duration = Duration::from_secs(5);

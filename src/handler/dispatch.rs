@@ -24,6 +24,7 @@ use crate::apache::request::FileKind;
 use crate::apache::{Request, Verdict, log};
 use crate::config::attach::{DirectoryConfig, MountIndex, ServerConfig};
 use crate::config::lookup;
+use crate::daemon::link::GroupLink;
 
 /// Answers requests whose handler is ours.
 pub(crate) struct Answer<W>(PhantomData<W>);
@@ -197,17 +198,20 @@ fn remote<'r>(
     child: &Child,
     group: &Group,
 ) -> Result<Verdict, Refusal> {
-    let link = group.link;
     let (script, mtime) = script(request, effective);
-    if let Some(reason) = group.forbids(Path::new(OsStr::from_bytes(script))) {
-        return refuse(403, reason);
-    }
-    let application_group = match effective.application_group {
+    let callable = lookup::callable(request, effective.callable);
+    let application_group = |link: &GroupLink| match effective.application_group {
         // The default: an application that is alone gets the interpreter that every extension knows.
         GroupName::Resource if link.main_interpreter => Cow::Borrowed(""),
         named => lookup::group(request, named, &paths.script_name, child.case_sensitive),
     };
-    let callable = lookup::callable(request, effective.callable);
+    let group =
+        group.serving(|link| link.mount(script, &application_group(link), &callable).is_some());
+    let link = group.link;
+    if let Some(reason) = group.forbids(Path::new(OsStr::from_bytes(script))) {
+        return refuse(403, reason);
+    }
+    let application_group = application_group(link);
     let target = match link.mount(script, &application_group, &callable) {
         Some(id) => Target::Mount(id),
         None => match link.inside(script) {

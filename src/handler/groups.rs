@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::remote::{self, Pool};
@@ -25,11 +26,19 @@ pub(crate) struct Group {
     pub(crate) link: &'static GroupLink,
     /// The way to it.
     pub(crate) remote: remote::GroupLink,
+    former: Option<Box<Former>>,
+}
+
+/// The group of the same name in the configuration before.
+struct Former {
+    group: Group,
+    /// Whether the new one serves by now.
+    over: AtomicBool,
 }
 
 /// The groups of this child by their names. To be called when the child has started.
 pub(crate) fn groups() -> BTreeMap<&'static str, Group> {
-    link::all().map(|link| (link.name.as_str(), Group { link, remote: reach(link) })).collect()
+    link::all().map(|link| (link.name.as_str(), Group::new(link))).collect()
 }
 
 fn reach(link: &GroupLink) -> remote::GroupLink {
@@ -41,6 +50,7 @@ fn reach(link: &GroupLink) -> remote::GroupLink {
         .zip(process.queue_timeout())
         .map(|(run, wait)| run + wait + process.interrupt_timeout().unwrap_or_default() + GRACE);
     remote::GroupLink {
+        id: link.id,
         name: link.name.clone(),
         socket: link.socket.clone(),
         build: link.build,
@@ -63,6 +73,28 @@ fn reach(link: &GroupLink) -> remote::GroupLink {
 }
 
 impl Group {
+    fn new(link: &'static GroupLink) -> Self {
+        let former = link
+            .former
+            .as_deref()
+            .map(|link| Box::new(Former { group: Self::new(link), over: AtomicBool::new(false) }));
+        Self { link, remote: reach(link), former }
+    }
+
+    /// The group that serves an application now. It is the one of this name before as long as this one has nobody
+    /// who serves, if that has the application, too: a request does not wait for an import because of a reload.
+    pub(crate) fn serving(&self, has: impl Fn(&GroupLink) -> bool) -> &Self {
+        let Some(former) = &self.former else { return self };
+        if former.over.load(Ordering::Relaxed) {
+            return self;
+        }
+        if !link::pending(self.link.id) {
+            former.over.store(true, Ordering::Relaxed);
+            return self;
+        }
+        if has(former.group.link) { &former.group } else { self }
+    }
+
     /// Why `script-user=` or `script-group=` forbids this script, in words; `None` if it may run.
     pub(crate) fn forbids(&self, script: &Path) -> Option<String> {
         let (user, group) = (self.link.script_user, self.link.script_group);

@@ -55,6 +55,8 @@ pub(crate) struct Fleet {
     waits: bool,
     /// Whether it takes the place of a group of its name, and does not serve yet.
     succeeds: bool,
+    /// Whether any process has loaded its scripts.
+    loaded: bool,
     /// Why a process has ended or could not be started, until that is told.
     fault: Option<String>,
     /// Whether httpd's children have been told that no process can be started; `None`: a former supervisor may
@@ -86,9 +88,17 @@ impl Fleet {
             shrunk: false,
             waits,
             succeeds: succeeds && !waits,
+            loaded: false,
             fault: None,
             down: None,
             generations: BTreeSet::new(),
+        }
+    }
+
+    /// Tells httpd's children, before there are any of its configuration, whether the group before serves as yet.
+    pub(crate) fn announce(&self, estate: &Estate<'_>) {
+        if self.succeeds {
+            estate.news.tell(self.plan.id, Kind::Pending, "");
         }
     }
 
@@ -130,6 +140,7 @@ impl Fleet {
 
     /// Takes over a process that a former supervisor started.
     pub(crate) fn adopt(&mut self, worker: Worker, serves: bool, now: Time) {
+        self.loaded |= serves;
         let id = self.machine.adopt(serves, now);
         self.workers.insert(id, worker);
     }
@@ -209,9 +220,13 @@ impl Fleet {
         self.tell(estate);
     }
 
-    /// Tells httpd's children whether it makes sense to wait for a process.
+    /// Tells httpd's children whether it makes sense to wait for a process, and from when on to ask for one.
     fn tell(&mut self, estate: &Estate<'_>) {
         let (serving, ..) = self.machine.counts();
+        if self.succeeds && self.loaded && self.machine.complete() {
+            self.succeeds = false;
+            estate.news.tell(self.plan.id, Kind::Ready, "");
+        }
         if serving > 0 {
             if self.down != Some(false) {
                 estate.news.tell(self.plan.id, Kind::Up, "");
@@ -342,7 +357,10 @@ impl Fleet {
         estate: &mut Estate<'_>,
     ) -> Option<Event> {
         match message {
-            FromDaemon::Ready(_) => Some(Event::Ready(id)),
+            FromDaemon::Ready(_) => {
+                self.loaded = true;
+                Some(Event::Ready(id))
+            }
             FromDaemon::ImportFailed(text) => Some(Event::ImportFailed(id, text)),
             FromDaemon::WantsReplacement(Reason::ScriptEnded) => Some(Event::ScriptEnded(id)),
             FromDaemon::WantsReplacement(reason) => {
@@ -373,7 +391,6 @@ impl Fleet {
         match action {
             Action::Start(id) => self.start(id, estate),
             Action::Accept(id) => {
-                self.succeeds = false;
                 let worker = self.workers.get_mut(&id)?;
                 worker.stands(Standing::Serving, &estate.board);
                 if !worker.tell(&ToDaemon::Accept) {

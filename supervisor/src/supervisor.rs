@@ -32,10 +32,6 @@ const NEWS: i32 = 6;
 /// Out of the way of the numbers that daemon processes have.
 const FREE: i32 = 16;
 
-/// How long groups that changed are waited for before httpd goes on with them. Where scripts take longer to
-/// load the first requests wait.
-const TAKE_OVER: Time = 20_000;
-
 /// How often scripts and memory are looked at.
 const LOOK: Time = 1_000;
 
@@ -77,7 +73,6 @@ pub fn run() -> io::Result<()> {
         strays: Strays::default(),
         arriving: None,
         newest: None,
-        taken: None,
         estate: Estate { log, nothing, engine, board, news: Teller::open(&news)?, stopping: false },
         begun: Instant::now(),
         looked: 0,
@@ -112,9 +107,6 @@ struct Supervisor<'m> {
     /// A configuration of which groups are still to come.
     arriving: Option<Arriving>,
     newest: Option<u64>,
-    /// A configuration that was taken over, and until when its groups are waited for before the parent
-    /// hears of it and lets httpd go on with it.
-    taken: Option<(u64, Time)>,
     estate: Estate<'m>,
     begun: Instant,
     looked: Time,
@@ -198,8 +190,7 @@ impl Supervisor<'_> {
     fn due(&self) -> Option<Time> {
         let look = self.fleets.values().any(Fleet::watches).then(|| self.looked + LOOK);
         let fleets = self.fleets.values().filter_map(Fleet::due);
-        let taken = self.taken.map(|(_, until)| until);
-        fleets.chain(look).chain(self.strays.due()).chain(taken).min()
+        fleets.chain(look).chain(self.strays.due()).min()
     }
 
     fn happened(&mut self, name: Name, now: Time) -> io::Result<()> {
@@ -238,19 +229,6 @@ impl Supervisor<'_> {
         self.strays.follow(now);
         self.fleets.retain(|_, fleet| !fleet.over());
         self.succeed(now);
-        self.answer(now);
-    }
-
-    /// Tells the parent that a configuration is in force, once the groups that changed serve: until then
-    /// httpd's old children go on with the processes before.
-    fn answer(&mut self, now: Time) {
-        let Some((generation, until)) = self.taken else { return };
-        let mut fleets = self.fleets.values();
-        let waits = |fleet: &Fleet| fleet.belongs_to(generation) && fleet.succeeds();
-        if now >= until || self.estate.stopping || !fleets.any(waits) {
-            self.taken = None;
-            self.say(&ToParent::Configured(generation));
-        }
     }
 
     /// A group that the newest configuration does not have any more serves what old httpd children
@@ -261,7 +239,8 @@ impl Supervisor<'_> {
             let chosen = self.fleets.values().filter(|fleet| chosen(fleet));
             chosen.map(|fleet| fleet.name().to_owned()).collect()
         };
-        let incomplete = names(&|fleet| fleet.belongs_to(newest) && !fleet.complete());
+        let incomplete =
+            names(&|fleet| fleet.belongs_to(newest) && (fleet.succeeds() || !fleet.complete()));
         let old = names(&|fleet| !fleet.belongs_to(newest));
         for fleet in self.fleets.values_mut() {
             let has = |names: &[String]| names.iter().any(|name| name == fleet.name());
@@ -327,10 +306,11 @@ impl Supervisor<'_> {
         }
         if let Some(arrived) = self.arriving.take_if(|arriving| arriving.left == 0) {
             let generation = arrived.configure.generation;
-            match self.configure(arrived, now) {
-                Ok(()) => self.taken = Some((generation, now + TAKE_OVER)),
-                Err(reason) => self.say(&ToParent::Refused { generation, reason }),
-            }
+            let answer = match self.configure(arrived, now) {
+                Ok(()) => ToParent::Configured(generation),
+                Err(reason) => ToParent::Refused { generation, reason },
+            };
+            self.say(&answer);
         }
     }
 
@@ -368,7 +348,9 @@ impl Supervisor<'_> {
                 }
                 Entry::Vacant(vacant) => {
                     let succeeds = names.contains(&plan.name);
-                    vacant.insert(Fleet::new(plan, recipe, listener.into(), succeeds))
+                    let fleet = vacant.insert(Fleet::new(plan, recipe, listener.into(), succeeds));
+                    fleet.announce(&self.estate);
+                    fleet
                 }
             };
             fleet.generations().insert(generation);

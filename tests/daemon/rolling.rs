@@ -1,9 +1,10 @@
 //! Processes are replaced under a steady load of kept connections, and no request is lost or waits for it.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{DEADLINE, Load, Site, wait_for};
+use crate::harness::{DEADLINE, Load, Server, Site, wait_for};
 use crate::processes::{wait_for_daemons, wait_for_end};
 
 /// How long the import of [`steady`]'s scripts takes. A request that waits for one waits as long.
@@ -185,6 +186,89 @@ fn broken_deploy_leaves_the_old_code_serving() {
     assert_eq!(load.bodies(), ["one", "two"]);
     // Once for the change, and once for the reload.
     assert_eq!(server.log().matches("LookupError: deployed too early").count(), 2);
+}
+
+/// Another value for the variable `WHICH` of the group, in force from the next reload on.
+fn change(server: &Server, from: &str, to: &str) {
+    let path = server.path("httpd.conf");
+    let text = fs::read_to_string(&path).expect("read httpd.conf");
+    fs::write(&path, text.replace(&format!("WHICH={from}"), &format!("WHICH={to}")))
+        .expect("write httpd.conf");
+}
+
+fn which(code: &str) -> String {
+    code.replace(r#"b"one""#, r#"os.environ["WHICH"].encode()"#)
+}
+
+#[test]
+fn changed_group_loses_nothing() {
+    let server = Site::new("changed")
+        .source("/app", &which(&steady("one")))
+        .file("htdocs/file", "one")
+        .daemon()
+        .group("env=WHICH=one")
+        .start();
+    server.get("/app").expect(200);
+    let (load, other) = (Load::default(), Load::default());
+    thread::scope(|scope| {
+        let _endings = (
+            load.start(scope, server.port(), "/app", CLIENTS),
+            other.start(scope, server.port(), "/file", 1),
+        );
+        load.wait_for(50);
+        let first = server.daemons();
+        change(&server, "one", "two");
+        server.graceful();
+        load.wait_for_body("two");
+        let second: Vec<u32> =
+            server.daemons().into_iter().filter(|pid| !first.contains(pid)).collect();
+        // The next change comes before the one before it serves.
+        change(&server, "two", "three");
+        server.graceful();
+        load.wait_for(50);
+        change(&server, "three", "four");
+        server.graceful();
+        load.wait_for_body("four");
+        wait_for_end(&first);
+        wait_for_end(&second);
+        load.wait_for(50);
+    });
+    load.expect_all_within(IMPORT);
+    other.expect_all_within(IMPORT);
+    assert_eq!(load.bodies(), ["four", "one", "two"]);
+}
+
+#[test]
+fn changed_group_that_does_not_import_leaves_the_one_before_serving() {
+    let server = Site::new("changed-broken")
+        .source("/", &which(&steady("one")))
+        .daemon()
+        .group("env=WHICH=one")
+        .start();
+    server.get("/").expect(200);
+    let load = Load::default();
+    thread::scope(|scope| {
+        let _ending = load.start(scope, server.port(), "/", CLIENTS);
+        load.wait_for(50);
+        let first = server.daemons();
+        let broken = which(&steady("one"))
+            .replace("def application", "raise LookupError('early')\ndef application");
+        server.write("apps/source-0.py", &broken, 50);
+        change(&server, "one", "two");
+        server.graceful();
+        server.expect_log("LookupError: early");
+        load.wait_for(300);
+        assert_eq!(load.bodies(), ["one"]);
+        // Nor does it harm when httpd has no children of the configuration before any more.
+        server.graceful();
+        load.wait_for(300);
+        assert_eq!(load.bodies(), ["one"]);
+        server.write("apps/source-0.py", &which(&steady("one")), 40);
+        load.wait_for_body("two");
+        wait_for_end(&first);
+        load.wait_for(50);
+    });
+    load.expect_all_within(IMPORT);
 }
 
 #[test]

@@ -29,6 +29,10 @@ pub enum Kind {
     Down = 2,
     /// Processes can be started again.
     Up = 3,
+    /// The group takes the place of another of its name, and does not serve yet.
+    Pending = 4,
+    /// It does.
+    Ready = 5,
 }
 
 /// The group of news that are of all groups.
@@ -109,13 +113,22 @@ impl News {
     /// Why no process of a group can be started, if that is so.
     #[must_use]
     pub fn down(&self, group: u64) -> Option<String> {
-        let standing = |of: u64| {
-            self.records(of)
-                .filter(|record| record.kind != Kind::Ended as u64)
-                .max_by_key(|record| record.number)
-                .filter(|record| record.kind == Kind::Down as u64)
-        };
+        let standing = |of: u64| self.standing(of, Kind::Down, Kind::Up);
         standing(ALL).or_else(|| standing(group)).map(|record| record.text)
+    }
+
+    /// Whether a group takes the place of another of its name, and does not serve yet.
+    #[must_use]
+    pub fn pending(&self, group: u64) -> bool {
+        self.standing(group, Kind::Pending, Kind::Ready).is_some()
+    }
+
+    /// What was told of a group, if the opposite was not told since.
+    fn standing(&self, group: u64, kind: Kind, opposite: Kind) -> Option<Record> {
+        self.records(group)
+            .filter(|record| record.kind == kind as u64 || record.kind == opposite as u64)
+            .max_by_key(|record| record.number)
+            .filter(|record| record.kind == kind as u64)
     }
 
     /// All records of a group that are whole.
@@ -168,6 +181,18 @@ mod tests {
     fn both() -> (Teller, News) {
         let file = new().unwrap();
         (Teller::open(&file).unwrap(), News::open(&file).unwrap())
+    }
+
+    #[test]
+    fn a_group_is_pending_until_it_is_ready() {
+        let (teller, news) = both();
+        assert!(!news.pending(7));
+        teller.tell(7, Kind::Pending, "");
+        teller.tell(7, Kind::Up, "");
+        teller.tell(8, Kind::Ready, "");
+        assert!(news.pending(7) && !news.pending(8) && news.down(7).is_none());
+        teller.tell(7, Kind::Ready, "");
+        assert!(!news.pending(7));
     }
 
     #[test]

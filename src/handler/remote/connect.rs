@@ -53,7 +53,7 @@ impl fmt::Display for ConnectFault {
 
 /// Connects through the listener, which is one queue over all processes of the group.
 pub(super) fn connect(link: &GroupLink) -> Result<Connection, ConnectFault> {
-    if let Some(reason) = (link.down)(&link.name) {
+    if let Some(reason) = (link.down)(link.id) {
         return Err(ConnectFault::Down(reason));
     }
     let socket = attempt(link)?;

@@ -30,6 +30,8 @@ use crate::apache::{Request, Verdict};
 /// What a child knows of a daemon process group. One per child and group: the connections it keeps are
 /// its own.
 pub(crate) struct GroupLink {
+    /// What it is known by where news are told.
+    pub(crate) id: u64,
     /// The name, for the log.
     pub(crate) name: String,
     /// Where the group listens.
@@ -62,9 +64,9 @@ pub(crate) struct GroupLink {
     /// `Retry-After` of a 503, in seconds.
     pub(crate) retry_after: u32,
     /// Why a process of this group has ended since then, if one has. May wait a moment for the news.
-    pub(crate) reason: fn(group: &str, since: SystemTime) -> Option<String>,
+    pub(crate) reason: fn(group: u64, since: SystemTime) -> Option<String>,
     /// Why no process of this group can serve now, if so. Asked before a new connection is made.
-    pub(crate) down: fn(group: &str) -> Option<String>,
+    pub(crate) down: fn(group: u64) -> Option<String>,
     /// The connections that are kept, and what is under way.
     pub(crate) pool: Pool,
 }

@@ -623,7 +623,7 @@ impl<'t, C: Client> Turn<'t, C> {
         let after = self.sent_at.elapsed();
         let since = SystemTime::now().checked_sub(after).unwrap_or(SystemTime::UNIX_EPOCH);
         let reason = match loss {
-            Loss::Closed { .. } | Loss::Reset { .. } => (self.link.reason)(&self.link.name, since),
+            Loss::Closed { .. } | Loss::Reset { .. } => (self.link.reason)(self.link.id, since),
             _ => None,
         };
         let what = match fate {

@@ -313,6 +313,7 @@ fn group() -> Group {
     let socket = directory.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     let link = GroupLink {
+        id: 1,
         name: "group".to_owned(),
         socket,
         build: BUILD,
@@ -571,7 +572,7 @@ fn a_group_that_cannot_be_reached_is_a_503() {
     down.link.down = |group| Some(format!("{group} does not start"));
     let mut client = Memory::default();
     assert_eq!(serve(&mut client, &down.link), Outcome::Status(503));
-    assert!(client.log.concat().contains("group does not start"));
+    assert!(client.log.concat().contains("1 does not start"));
 }
 
 #[test]
