@@ -74,11 +74,12 @@ pub(crate) fn most(request: &Request<'_>) -> Level {
     let index = hook::module_index();
     // SAFETY: the request is alive (S1).
     match unsafe { sys::ap_get_request_module_loglevel(request.raw(), index) } {
-        ..APLOG_ERR => Level::Critical,
-        APLOG_ERR => Level::Error,
-        ..APLOG_INFO => Level::Warning,
+        APLOG_DEBUG.. => Level::Debug,
         APLOG_INFO => Level::Info,
-        _ => Level::Debug,
+        // APLOG_NOTICE lies between: no level of the engine's own.
+        APLOG_WARNING..APLOG_INFO => Level::Warning,
+        APLOG_ERR => Level::Error,
+        _ => Level::Critical,
     }
 }
 
