@@ -276,7 +276,6 @@ pub(super) const OPTIONS: &[(&str, Value)] = &[
     ("switch-interval", |g| Some(g.process.switch_interval?.to_string())),
     ("request-buffering", |g| Some(g.process.request_buffering().to_string())),
     ("response-buffering", |g| Some(g.process.response_buffering().to_string())),
-    ("server-metrics", |g| Some(on(g.process.server_metrics()))),
     ("connect-timeout", |g| Some(time(g.process.connect_timeout()))),
     ("socket-timeout", |g| g.socket_timeout.map(time)),
     ("response-socket-timeout", |g| g.process.response_socket_timeout().map(time)),
