@@ -18,6 +18,52 @@ use std::thread;
 
 use harness::{DEADLINE, Server, Site, both_modes, pythons, site, skip, tools, wait_for};
 
+/// The text of all Rust sources of a place that docs/gaps.md names.
+fn sources(place: &str) -> String {
+    let top = site::manifest();
+    let mut open = match place {
+        "handler" => vec![top.join("src/handler")],
+        "supervisor" | "daemon" => vec![top.join(place)],
+        _ => vec![top.join("tests").join(format!("{place}.rs")), top.join("tests").join(place)],
+    };
+    let mut text = String::new();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("read a directory");
+            open.extend(entries.flatten().map(|entry| entry.path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") && path.exists() {
+            text += &fs::read_to_string(&path).expect("read a source file");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_page_has_every_gap_and_names_tests_that_exist() {
+    let page = fs::read_to_string(site::manifest().join("docs/gaps.md")).expect("read gaps.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| #"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    let numbers: Vec<String> = rows.iter().map(|row| row[0].to_owned()).collect();
+    let all: Vec<String> = (1..=67).map(|number: u32| number.to_string()).collect();
+    assert_eq!(numbers, all);
+    for row in &rows {
+        let [number, _, verdict, reason] = row.as_slice() else { panic!("{row:?}") };
+        assert!(["fixed", "different", "the same"].contains(verdict), "{number}: {verdict}");
+        let tests: Vec<(&str, &str)> =
+            reason.split('`').filter_map(|word| word.split_once("::")).collect();
+        assert!(!tests.is_empty() || *verdict != "fixed", "{number} names no test");
+        assert!(!reason.is_empty(), "{number} gives no reason");
+        for (place, name) in tests {
+            let text = sources(place);
+            let known = [format!("fn {name}()"), format!("both_modes!({name},")];
+            assert!(known.iter().any(|known| text.contains(known)), "{number}: {place}::{name}");
+        }
+    }
+}
+
 /// `/wait` says that it has begun and ends when it is told to; every path answers with the process's number.
 const GATED: &str = r#"
 import os, time
