@@ -134,8 +134,9 @@ pub fn whole(word: &str, from: u64, to: u64) -> Result<u64, Fault> {
     })
 }
 
-/// Longest interval in seconds: far above all use, and low enough to be counted in microseconds.
-const LONGEST: f64 = 1e9;
+/// Longest interval in seconds: what published configurations write for "never", and low enough to be counted in
+/// microseconds.
+const LONGEST: f64 = 2_147_483_647.0;
 
 /// A time in seconds above zero, possibly with a fraction.
 pub fn seconds(word: &str) -> Result<f64, Fault> {
@@ -404,7 +405,7 @@ mod tests {
         assert_eq!(milliseconds("5"), Ok(Duration::from_millis(5)));
         assert_eq!(milliseconds("5s"), Ok(Duration::from_secs(5)));
         for word in
-            ["", "s", "one", "-1", "+1", "1.5", "1 s", "60S", "60sec", "1m30s", "1000000001"]
+            ["", "s", "one", "-1", "+1", "1.5", "1 s", "60S", "60sec", "1m30s", "2147483648"]
         {
             assert!(duration(word).is_err(), "{word}");
         }
