@@ -19,6 +19,8 @@ mod greedy;
 mod interpreters;
 #[path = "daemon/isolation.rs"]
 mod isolation;
+#[path = "daemon/options.rs"]
+mod options;
 #[path = "daemon/processes.rs"]
 mod processes;
 #[path = "daemon/rolling.rs"]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::os::event;
 use engine::os::news::{Kind, Teller};
 use engine::wire::control::{FromDaemon, GroupPlan, Reason, Setup, ToDaemon};
 
@@ -239,6 +240,19 @@ impl Fleet {
             let text = format!("no process can be started: the last one, {fault}");
             estate.news.tell(self.plan.id, Kind::Down, &text);
             self.down = Some(true);
+            self.turn_away();
+        }
+    }
+
+    /// Ends the connections that nobody has accepted: who has made them sees that nothing of them was read, and asks
+    /// for the news.
+    fn turn_away(&self) {
+        let listener = self.listener.as_fd();
+        // Where it waited, so would this program. A service listens to nobody.
+        if event::set_nonblocking(listener).is_ok() {
+            while let Ok(Some(connection)) = event::accept(listener) {
+                drop(connection);
+            }
         }
     }
 

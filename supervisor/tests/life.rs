@@ -181,11 +181,15 @@ fn where_nothing_can_be_started_nobody_is_left_to_wait() {
     let mut plan = bench.plan("site", 1);
     let good = bench.plan("good", 2);
     plan.env.push(variable("ON_START", "exit"));
+    let mut early = door.knock("pid");
     bench.serve(1, &[(&plan, &door), (&good, &other)]);
     bench.await_news(|news| news.down(1).is_some());
     let told = bench.told.down(1).unwrap();
     assert!(told.starts_with("no process can be started: the last one, process "), "{told}");
     assert!(told.ends_with(" exited with status 3 before it was ready"), "{told}");
+    // Who came before that was told sees that nothing of what it has sent was read.
+    let fault = early.read(&mut [0]).unwrap_err();
+    assert_eq!(fault.kind(), std::io::ErrorKind::ConnectionReset);
     other.pid();
     assert_eq!(bench.told.down(2), None);
 
