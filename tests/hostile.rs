@@ -14,15 +14,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use broken::applications::{self, Case, Outcome};
 use broken::requests::{self, Answer, Exchange, Then};
-use harness::{Client, DEADLINE, Mpm, Reply, Server, Site, pythons, tools, wait_for};
+use harness::{Client, DEADLINE, Mpm, Reply, Server, Site, both_modes, pythons, tools, wait_for};
 
 /// The good application beside the broken ones: says what it was sent, so that an answer that belongs to
 /// another request is seen.
 const ECHO: &str = include_str!("broken/echo.py");
 
 /// A site with the broken applications at `/case/<name>.py` and the good one at `/echo`.
-fn site(name: &str) -> Site {
-    let site = Site::new(name)
+fn with_cases(site: Site) -> Site {
+    let site = site
         .mount("/case", "@root@/cases", "")
         .mount("/echo", "@root@/cases/echo.py", "")
         .conf("<Directory \"@root@/cases\">\nRequire all granted\n</Directory>")
@@ -48,6 +48,11 @@ impl Faults {
             panic!("{}\n{}", self.0, server.path("logs").display());
         }
     }
+}
+
+/// The processes that have to live through everything: httpd's children, and daemons.
+fn processes(server: &Server) -> Vec<u32> {
+    [server.children(), server.daemons()].concat()
 }
 
 fn says_close(reply: &Reply) -> bool {
@@ -128,7 +133,7 @@ fn broken_applications(site: Site) {
     let mut faults = Faults::default();
     let mut client = server.client();
     good_request(&mut client, "first").expect("a good request before all");
-    let children = server.children();
+    let before = processes(&server);
     let cases = applications::all();
     assert!(cases.len() >= 60, "{} broken applications", cases.len());
 
@@ -139,8 +144,8 @@ fn broken_applications(site: Site) {
         });
         client = after.unwrap_or_else(|| server.client());
     }
-    if server.children() != children {
-        faults.add("children", &format!("were {children:?}, are {:?}", server.children()));
+    if processes(&server) != before {
+        faults.add("processes", &format!("were {before:?}, are {:?}", processes(&server)));
     }
     // Very long lines are written in pieces, and only the first piece has the words.
     server.allow_log("yyyyyyyyyyyyyyyy");
@@ -211,39 +216,37 @@ fn words(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "panicked".to_owned())
 }
 
-#[test]
-fn broken_applications_in_the_main_interpreter() {
-    broken_applications(site("broken-main").conf("WSGIApplicationGroup %{GLOBAL}"));
-}
+both_modes!(broken_applications_in_the_main_interpreter, |site| {
+    broken_applications(with_cases(site).conf("WSGIApplicationGroup %{GLOBAL}"));
+});
 
-#[test]
-fn broken_applications_in_a_sub_interpreter() {
-    broken_applications(site("broken-sub").mpm(Mpm::Worker).conf("WSGIApplicationGroup hostile"));
-}
+both_modes!(broken_applications_in_a_sub_interpreter, |site| {
+    broken_applications(with_cases(site).mpm(Mpm::Worker).conf("WSGIApplicationGroup hostile"));
+});
 
-/// Every Python has its own ways to fail; those of the virtual environments are those of their base.
-#[test]
-fn broken_applications_with_every_python() {
+// Every Python has its own ways to fail; those of the virtual environments are those of their base.
+both_modes!(broken_applications_with_every_python, |site| {
+    let daemon = site.is_daemon();
     let bases = pythons::all().iter().filter(|python| !python.prefix.join("pyvenv.cfg").exists());
     let mut failed = String::new();
     for python in bases.skip(1) {
         let name = format!("broken-{}", python.name());
-        let site = site(&name).python(python).conf("WSGIApplicationGroup %{GLOBAL}");
+        let site = if daemon { Site::new(&name).daemon() } else { Site::new(&name) };
+        let site = with_cases(site).python(python).conf("WSGIApplicationGroup %{GLOBAL}");
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| broken_applications(site))) {
             let _ = writeln!(failed, "---- {name}\n{}", words(&*payload));
         }
     }
     assert!(failed.is_empty(), "{failed}");
-}
+});
 
 /// Keeps what belongs to a request and uses it in a later one.
 const KEPT: &str = include_str!("broken/kept.py");
 
-#[test]
-fn what_an_earlier_request_was_given_is_refused() {
-    let server = site("kept").conf("WSGIApplicationGroup %{GLOBAL}").start();
+both_modes!(what_an_earlier_request_was_given_is_refused, |site| {
+    let server = with_cases(site).conf("WSGIApplicationGroup %{GLOBAL}").start();
     let mut client = server.client();
-    let children = server.children();
+    let before = processes(&server);
     for _ in 0..3 {
         client.get("/case/kept.py?keep").expect(200);
         let reply = client.get("/case/kept.py?use").expect(200);
@@ -254,8 +257,8 @@ fn what_an_earlier_request_was_given_is_refused() {
         assert_eq!(reply.value("own"), "body");
         good_request(&mut client, "kept").expect("a good request afterwards");
     }
-    assert_eq!(server.children(), children);
-}
+    assert_eq!(processes(&server), before);
+});
 
 /// Forks in the middle of a request. Only in the main interpreter: up to Python 3.11 a process forked in a
 /// sub-interpreter ends in a fatal error of Python's own.
@@ -271,20 +274,21 @@ def application(environ, start_response):
     return [str(os.WEXITSTATUS(status)).encode()]
 ";
 
-#[test]
-fn a_forked_process_leaves_the_server_alone() {
-    let server =
-        site("forks").file("cases/forks.py", FORKS).conf("WSGIApplicationGroup %{GLOBAL}").start();
+both_modes!(a_forked_process_leaves_the_server_alone, |site| {
+    let server = with_cases(site)
+        .file("cases/forks.py", FORKS)
+        .conf("WSGIApplicationGroup %{GLOBAL}")
+        .start();
     let mut client = server.client();
-    let children = server.children();
+    let before = processes(&server);
     for _ in 0..5 {
         assert_eq!(client.get("/case/forks.py").expect(200).text(), "7");
         good_request(&mut client, "fork").expect("a good request afterwards");
     }
-    assert_eq!(server.children(), children);
+    assert_eq!(processes(&server), before);
     // Python 3.12 and newer warn about forking where there are threads.
     server.allow_log("DeprecationWarning");
-}
+});
 
 /// Its import waits for as long as nobody writes to a pipe.
 const HANGS: &str = "\
@@ -301,9 +305,8 @@ def application(environ, start_response):
     return [text.encode()]
 ";
 
-#[test]
-fn an_import_that_hangs_stops_no_other_script() {
-    let server = site("hangs")
+both_modes!(an_import_that_hangs_stops_no_other_script, |site| {
+    let server = with_cases(site)
         .file("cases/hangs.py", HANGS)
         .mount("/other", "@root@/cases/echo.py", "application-group=other")
         .conf("WSGIApplicationGroup %{GLOBAL}")
@@ -327,16 +330,15 @@ fn an_import_that_hangs_stops_no_other_script() {
         assert_eq!(client.read_response().expect(200).text(), "at last");
     }
     assert_eq!(server.read("scratch/began"), "began\n", "the script is loaded once");
-}
+});
 
-#[test]
-fn malformed_requests() {
-    let mut server = site("malformed")
+both_modes!(malformed_requests, |site| {
+    let mut server = with_cases(site)
         .conf("WSGIApplicationGroup %{GLOBAL}\nWSGIChunkedRequest On\nLimitRequestBody 1000000")
         .start();
     let mut faults = Faults::default();
     good_request(&mut server.client(), "first").expect("a good request before all");
-    let children = server.children();
+    let before = processes(&server);
     let table = requests::all();
     assert!(table.len() >= 60, "{} malformed requests", table.len());
     let names: BTreeSet<&str> = table.iter().map(|exchange| exchange.name).collect();
@@ -352,8 +354,8 @@ fn malformed_requests() {
             Some(())
         });
     }
-    if server.children() != children {
-        faults.add("children", &format!("were {children:?}, are {:?}", server.children()));
+    if processes(&server) != before {
+        faults.add("processes", &format!("were {before:?}, are {:?}", processes(&server)));
     }
     // httpd's own complaints about what these clients send, and the application's about its input.
     for text in requests::COMPLAINTS {
@@ -365,7 +367,7 @@ fn malformed_requests() {
     // With a connection at rest: httpd's own shutdown trips over one that is being closed right then.
     server.stop();
     drop(last);
-}
+});
 
 /// One exchange: sends it, compares the answers in order, and looks at the connection afterwards.
 fn talk(exchange: &Exchange, server: &Server) -> Result<(), String> {

@@ -23,7 +23,7 @@ pub use write::{
 pub const MAX_ENTRIES: u32 = 10_000;
 
 /// Most headers of a response.
-pub const MAX_HEADERS: u16 = 4_096;
+pub const MAX_HEADERS: u16 = 16_384;
 
 /// Most bytes that a daemon process may ask for at once: what a child has to be ready to read and
 /// send without being asked again.
