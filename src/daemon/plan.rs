@@ -272,7 +272,6 @@ fn group(
             socket: process.socket_timeout().or(httpd.timeout),
         },
         life: life.clone(),
-        server_metrics: process.server_metrics(),
         import_scripts: mounts::import_scripts(input.settings, process, &mounts),
         mounts,
         server: Server { multiprocess: process.multiprocess(), ..httpd.server.clone() },

@@ -110,7 +110,6 @@ impl Plan {
             },
             timeouts: Timeouts { socket: Some(DEADLINE), ..Timeouts::default() },
             life: Life { shutdown: Some(Duration::from_secs(5)), ..Life::default() },
-            server_metrics: false,
             mounts: vec![Mount {
                 id: MOUNT,
                 path: script.to_str().unwrap().to_owned(),

@@ -296,12 +296,6 @@ impl DaemonProcess {
         self.response_buffering.unwrap_or(RESPONSE_BUFFERING)
     }
 
-    /// Whether `mod_wsgi.server_metrics()` tells anything; no unless written.
-    #[must_use]
-    pub fn server_metrics(&self) -> bool {
-        self.server_metrics.unwrap_or(false)
-    }
-
     /// How long a child tries to connect; 15 seconds unless written, and zero is one attempt.
     #[must_use]
     pub fn connect_timeout(&self) -> Duration {

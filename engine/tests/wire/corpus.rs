@@ -224,7 +224,6 @@ pub(crate) fn plan() -> GroupPlan {
                 socket: Some(Duration::from_micros(u64::MAX)),
             },
             life,
-            server_metrics: true,
             mounts: vec![Mount {
                 id: 5,
                 path: "/srv/app.wsgi".into(),

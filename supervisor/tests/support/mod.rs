@@ -217,7 +217,6 @@ impl Bench {
                 python: PythonPlan::default(),
                 timeouts: Timeouts::default(),
                 life,
-                server_metrics: false,
                 mounts: Vec::new(),
                 import_scripts: Vec::new(),
                 server: Server::default(),

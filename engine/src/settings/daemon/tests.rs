@@ -217,7 +217,6 @@ fn without_options_mod_wsgis_defaults_hold() {
     assert_eq!(group.listen_backlog(), 100);
     assert_eq!(group.queue_limit(), 100);
     assert_eq!(group.display_name(), None);
-    assert!(!group.server_metrics());
     assert_eq!(group.connect_timeout(), secs(15));
     assert_eq!(group.graceful_timeout(), Some(secs(15)));
     assert_eq!(group.eviction_timeout(), Some(secs(15)));

@@ -132,8 +132,6 @@ plain! {
         pub timeouts: Timeouts,
         /// What limits the process by what it does itself: it asks for its replacement.
         pub life: Life,
-        /// `server-metrics=`
-        pub server_metrics: bool,
         /// Applications with a fixed mount: loaded before READY.
         pub mounts: Vec<Mount>,
         /// `WSGIImportScript`, in order.
