@@ -355,13 +355,16 @@ fn observes(site: Site, conf: &str) {
 fn every_python_can_be_observed() {
     with_each(every(), |python| {
         let site = || Site::new(&format!("observed-{}", python.name())).python(python);
-        observes(site(), "");
-        observes(site().daemon(), "");
+        let mut confs = vec![""];
         if python.version >= (3, 12) && !python.free_threaded {
-            observes(site(), "WSGIPerInterpreterGIL On");
+            confs.push("WSGIPerInterpreterGIL On");
         }
         if python.free_threaded {
-            observes(site(), "WSGIFreeThreading On");
+            confs.push("WSGIFreeThreading On");
+        }
+        for conf in confs {
+            observes(site(), conf);
+            observes(site().daemon(), conf);
         }
     });
 }

@@ -60,6 +60,31 @@ both_modes!(the_end_is_announced_before_threads_are_joined, |site| {
     }
 });
 
+#[test]
+fn the_end_of_a_daemon_process_has_a_reason() {
+    type End = fn(&Server, &str);
+    let ends: [(&str, &str, End); 3] = [
+        ("maximum_requests", "maximum-requests=1", |_, _| ()),
+        ("eviction_signal", "", |_, pid| signal(pid, "USR1")),
+        ("script_reload", "", |server, _| {
+            server.write("apps/source-0.py", &format!("{ENDING}\n# Changed.\n"), 60);
+            server.get("/").expect(200);
+        }),
+    ];
+    for (reason, options, end) in ends {
+        let site = Site::new(reason)
+            .conf(&format!("WSGIDaemonProcess ending env=TEST_SCRATCH=@root@/scratch {options}"))
+            .source_with("/", ENDING, "process-group=ending application-group=%{GLOBAL}");
+        let server = site.start();
+        let pid = server.get("/").expect(200).text();
+        end(&server, &pid);
+        let expected = format!("main process_stopping reason={reason}\n");
+        let found =
+            wait_for(DEADLINE, || server.read("scratch/notes").contains(&expected).then_some(()));
+        assert!(found.is_some(), "{reason}: {}", server.read("scratch/notes"));
+    }
+}
+
 const SIGNALLED: &str = r#"
 import os
 import mod_wsgi
@@ -136,6 +161,13 @@ def application(environ, start_response):
         body = repr(heard).encode()
         start_response("200 OK", [])
         return [body]
+    if path == "/stuck-late":
+        def body():
+            yield b"the beginning"
+            while True:
+                pass
+        start_response("200 OK", [])
+        return body()
     if path == "/stuck":
         try:
             while True:
@@ -157,16 +189,33 @@ fn interrupting(server: &Server) {
 
 #[test]
 fn a_stuck_request_is_interrupted() {
-    let server = Site::new("interrupt")
+    for group in ["%{GLOBAL}", "sub"] {
+        let server = Site::new("interrupt")
+            .conf("WSGIDaemonProcess stuck threads=1 request-timeout=1 interrupt-timeout=30")
+            .source_with("/", STUCK, &format!("process-group=stuck application-group={group}"))
+            .start();
+        interrupting(&server);
+        let heard = server.get("/heard").expect(200).text();
+        assert!(heard.contains("('request_started', None), ('request_finished', 504)"), "{heard}");
+        assert!(!heard.contains("request_exception"), "{heard}");
+        let log = server.log();
+        assert!(log.contains("the request was ended by RequestTimeout"), "{log}");
+    }
+}
+
+#[test]
+fn a_request_that_is_interrupted_late_is_cut() {
+    let server = Site::new("interrupt-late")
         .conf("WSGIDaemonProcess stuck threads=1 request-timeout=1 interrupt-timeout=30")
         .source_with("/", STUCK, "process-group=stuck")
         .start();
-    interrupting(&server);
+    let pid = server.get("/pid").expect(200).text();
+    let cut = server.curl("/stuck-late", &[]);
+    assert_eq!((cut.status, cut.code), (200, 18), "{}", cut.complaint);
+    server.expect_log("RequestTimeout is raised in it");
+    assert_eq!(server.get("/pid").expect(200).text(), pid);
     let heard = server.get("/heard").expect(200).text();
-    assert!(heard.contains("('request_started', None), ('request_finished', 504)"), "{heard}");
-    assert!(!heard.contains("request_exception"), "{heard}");
-    let log = server.log();
-    assert!(log.contains("the request was ended by RequestTimeout"), "{log}");
+    assert!(heard.contains("('response_started', None), ('request_finished', 200)"), "{heard}");
 }
 
 #[test]

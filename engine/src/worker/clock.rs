@@ -475,6 +475,8 @@ impl Clock {
                     self.retire(life.eviction.or(life.graceful), told(Reason::Signal));
                 }
                 Some(own::Signal::Replace) => {
+                    // The supervisor does not tell signals from other wishes of the process.
+                    self.shared.ends_for(told(Reason::Signal));
                     self.shared.status.wish(Reason::Signal);
                 }
                 Some(own::Signal::CpuTime) if self.shared.status.lost() => {
