@@ -196,7 +196,8 @@ impl Site {
         self
     }
 
-    /// A file below the server root. Directories are made; `htdocs` is what httpd itself serves.
+    /// A file below the server root. Directories are made; `htdocs` is what httpd itself serves, and what is in a
+    /// `bin` can be executed.
     pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
         self.files.push((path.to_owned(), content.as_ref().to_vec()));
         self
@@ -296,6 +297,9 @@ impl Site {
             let path = at(path);
             fs::create_dir_all(path.parent().expect("a directory")).expect("make a directory");
             fs::write(&path, content).expect("write a file");
+            if path.parent().is_some_and(|folder| folder.ends_with("bin")) {
+                set_mode(&path, 0o755);
+            }
         }
         if self.tls {
             tools::certificate(root.path());
