@@ -12,7 +12,7 @@ use once_cell::sync::OnceCell;
 use super::exchange::{Level, Source};
 use super::interpreter::Interpreter;
 use super::scoreboard::Scoreboard;
-use super::{metrics, run, watch};
+use super::{fault, metrics, run, watch};
 use crate::python::interpreter::{self, StartFault, StartOptions};
 use crate::python::locate::Located;
 use crate::python::{Exception, Gil, Home, Obj};
@@ -409,7 +409,7 @@ impl Engine {
                 return true;
             }
             let exception = Exception::take(gil, raised);
-            let text = run::traceback(gil, self.main, &exception);
+            let text = fault::traceback(gil, self.main, &exception);
             gil.detach(|| {
                 process_log(Level::Error, &format!("exception in a signal handler\n{text}"))
             });

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::environ::{Environ, Key};
 use super::exchange::{Exchange, Level};
-use super::run::{self, Call, Fault};
+use super::fault::{self, Fault};
+use super::run::{self, Call};
 use super::script::{Found, Loaded, Target};
 use super::tls::{InEnviron, IsHttps, VarLookup};
 use super::turn::{self, Carrier, Turn};
@@ -249,7 +250,7 @@ impl Engine {
                 let answer = answer.unwrap_or_else(|raised| {
                     let exception = Exception::take(gil, raised);
                     let fault = Fault::new("exception raised by", exception);
-                    run::report(gil, interpreter, &call, &mut carrier, fault);
+                    fault::report(gil, interpreter, &call, &mut carrier, fault);
                     None
                 });
                 turn.story.forget(gil);

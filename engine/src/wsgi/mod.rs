@@ -7,6 +7,7 @@ mod engine;
 pub mod environ;
 mod errors;
 pub mod exchange;
+mod fault;
 mod hooks;
 mod input;
 mod interpreter;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::engine::process_log;
 use super::exchange::Level;
+use super::fault;
 use super::interpreter::Interpreter;
 use super::meter::Measured;
-use super::run;
 use super::turn::Turn;
 use crate::python::{
     Args, Class, ClassSpec, Exception, Gil, Kept, Method, Obj, PyResult, Raised, method,
@@ -209,7 +209,7 @@ fn unheard<'py>(
 ) {
     if let Err(raised) = told {
         let exception = Exception::take(gil, raised);
-        let text = run::traceback(gil, interpreter, &exception);
+        let text = fault::traceback(gil, interpreter, &exception);
         let event = event.trim_start_matches('_');
         gil.detach(|| {
             process_log(Level::Error, &format!("'{event}' was not told to the end\n{text}"));
