@@ -317,21 +317,25 @@ both_modes!(signals_stay_httpds, |site| {
         .start();
     server.get("/main").expect(200);
     server.get("/sub").expect(200);
-    let before = server.children();
+    let (before, began) = (server.children(), lines(&server, "began"));
     server.graceful();
     let replaced = wait_for(DEADLINE, || {
         server.children().iter().all(|child| !before.contains(child)).then_some(())
     });
     assert!(replaced.is_some(), "children of before the restart are still there");
-    assert_eq!(lines(&server, "ended"), lines(&server, "began"));
+    let ended = wait_for(DEADLINE, || (lines(&server, "ended") == began).then_some(()));
+    assert!(ended.is_some(), "{:?} instead of {began:?}", lines(&server, "ended"));
     server.get("/main").expect(200);
     server.stop();
     assert_eq!(lines(&server, "ended"), lines(&server, "began"));
 });
 
 both_modes!(children_are_replaced_after_their_share, |site| {
-    let mut server =
-        site.source("/", NOTING).conf("MaxConnectionsPerChild 20\nServerLimit 4").start();
+    let mut server = site
+        .source("/", NOTING)
+        .conf("MaxConnectionsPerChild 20\nServerLimit 4")
+        .group("maximum-requests=20")
+        .start();
     for _ in 0..100 {
         assert!(answered(server.port(), "/", "200"));
     }

@@ -485,26 +485,26 @@ impl Engine {
 
     /// As [`Engine::stop_because`], of a process of httpd, which does not say why it ends.
     pub fn stop(&self) {
-        self.stop_because(Some(""));
+        self.stop_because(Some(""), EXIT_DEADLINE);
     }
 
     /// Ends Python's part of this process: subscribers of `process_stopping` are told the reason, threads are joined
-    /// and exit functions run, all of it under one deadline; then no Python code runs any more. Interpreters are
+    /// and exit functions run, all of it within that time; then no Python code runs any more. Interpreters are
     /// not torn down: other threads may be inside them. Without a reason nobody is told. Called once, detached, by
     /// the thread that ends the process.
-    pub fn stop_because(&self, reason: Option<&str>) {
+    pub fn stop_because(&self, reason: Option<&str>, within: Duration) {
         if self.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
         interpreter::leave_directly();
-        let watch = std::thread::Builder::new().name("wsgi-exit".to_owned()).spawn(|| {
-            std::thread::sleep(EXIT_DEADLINE);
+        let watch = std::thread::Builder::new().name("wsgi-exit".to_owned()).spawn(move || {
+            std::thread::sleep(within);
             process_log(
                 Level::Warning,
                 &format!(
                     "exit functions or threads have not ended {} seconds after the end of the \
                      process began; it ends without them",
-                    EXIT_DEADLINE.as_secs()
+                    within.as_secs_f64()
                 ),
             );
             interpreter::leave_now(0);
