@@ -367,6 +367,34 @@ def application(environ, start_response):
     }
 }
 
+both_modes!(changes_of_the_environment_stay_in_their_interpreter, |site| {
+    // What the scripts do that Django makes for a new project.
+    let code = |settings: &str| {
+        format!(
+            r#"
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{settings}")
+scratch = os.environ.pop("TEST_SCRATCH")
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [os.environ["DJANGO_SETTINGS_MODULE"].encode(), b" %d" % ("TEST_SCRATCH" in os.environ)]
+"#
+        )
+    };
+    // A folder of scripts: each is loaded when it is asked for.
+    let server = site
+        .file("apps/sites/one.py", code("one.settings"))
+        .file("apps/sites/two.py", code("two.settings"))
+        .conf("WSGIScriptAlias /sites @apps@/sites")
+        .start();
+    for name in ["one", "two", "one"] {
+        let text = server.get(&format!("/sites/{name}.py")).expect(200).text();
+        assert_eq!(text, format!("{name}.settings 0"));
+    }
+});
+
 /// The memory that a process can write to, as far as it can be read.
 fn memory(pid: u32) -> Vec<Vec<u8>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("read /proc");

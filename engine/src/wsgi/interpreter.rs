@@ -1,7 +1,8 @@
 //! One Python interpreter as this engine has set it up.
 
-use std::ffi::CStr;
-use std::sync::Arc;
+use std::ffi::{CStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, OnceLock};
 
 use super::api;
 use super::engine::{Facts, GroupFacts, VERSION};
@@ -190,6 +191,20 @@ fn triple(gil: Gil<'_>, (major, minor, patch): (i32, i32, i32)) -> PyResult<Obj<
     Obj::tuple(gil, [&number(major)?, &number(minor)?, &number(patch)?])
 }
 
+/// The environment of the process as it was when its first interpreter was made, before any application could
+/// change it.
+static ENVIRONMENT: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
+
+/// It as a dict of bytes.
+fn environment(gil: Gil<'_>) -> PyResult<Obj<'_>> {
+    let variables = Obj::dict(gil)?;
+    for (name, value) in ENVIRONMENT.get_or_init(|| std::env::vars_os().collect()) {
+        let name = Obj::bytes_from(gil, name.as_bytes())?;
+        variables.dict_set(&name, &Obj::bytes_from(gil, value.as_bytes())?)?;
+    }
+    Ok(variables)
+}
+
 /// The argument of `_setup` in runtime.py.
 fn options<'py>(
     gil: Gil<'py>,
@@ -201,6 +216,7 @@ fn options<'py>(
     let options = Obj::dict(gil)?;
     let set = |name: &CStr, value: &Obj<'py>| options.dict_set(&Obj::interned(gil, name)?, value);
     set(c"module", module)?;
+    set(c"environment", &environment(gil)?)?;
     set(c"restrict_stdin", &Obj::bool(gil, chosen.restrict_stdin())?)?;
     set(c"restrict_stdout", &Obj::bool(gil, chosen.restrict_stdout())?)?;
     set(c"restrict_signal", &Obj::bool(gil, chosen.restrict_signal())?)?;

@@ -139,6 +139,11 @@ def _setup(options):
         sys.stdout = _Restricted("sys.stdout", "WSGIRestrictStdout")
     if options["restrict_signal"]:
         _restrict_signal()
+    # What an application changes goes to the process, and from there into interpreters that are made later.
+    # For them it is taken back, in this copy only.
+    variables = os.environ._data
+    variables.clear()
+    variables.update(options["environment"])
     for name in options["start_variables"]:
         os.environ.pop(name, None)
     if options["python_eggs"]:
