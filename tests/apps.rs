@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use harness::{Server, Site, site, tools};
+use harness::{Server, Site, both_modes, site, tools};
 
 /// The virtual environment that applications and clients come from.
 fn venv() -> PathBuf {
@@ -25,8 +25,8 @@ fn venv() -> PathBuf {
 }
 
 /// A site that runs Python from the virtual environment, with a folder of `tests/sites` in it.
-fn site_with(name: &str, folders: &[&str]) -> Site {
-    let mut site = Site::new(name)
+fn site_with(site: Site, folders: &[&str]) -> Site {
+    let mut site = site
         .tls()
         .http2()
         .conf(&format!("WSGIPythonHome \"{}\"", venv().display()))
@@ -53,6 +53,11 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// The processes that serve: httpd's children, and daemons.
+fn processes(server: &Server) -> Vec<u32> {
+    [server.children(), server.daemons()].concat()
 }
 
 /// What a client speaks.
@@ -102,6 +107,8 @@ fn drive(server: &Server, script: &str, mount: &str, speaks: Speaks) {
 /// Mounts `tests/sites/django` at `/`, its static files beside it.
 fn with_django(site: Site) -> Site {
     site.module("alias")
+        // What WSGIPythonPath is to httpd's own processes.
+        .group("python-path=@root@/sites/django")
         .mount("/", "@root@/sites/django/project/wsgi.py", "")
         .conf(
             "WSGIPythonPath \"@root@/sites/django\"\n\
@@ -143,73 +150,53 @@ fn django_complaints(server: &Server) {
     server.expect_log("ArithmeticError: django stream broke");
 }
 
-fn django(name: &str, speaks: Speaks) {
-    let server = with_django(site_with(name, &["django"])).start();
+fn django(site: Site, speaks: Speaks) {
+    let server = with_django(site_with(site, &["django"])).start();
     install_django(&server);
-    let children = server.children();
+    let before = processes(&server);
     drive(&server, "django_site.py", "", speaks);
     django_complaints(&server);
-    assert_eq!(server.children(), children, "the processes that serve");
+    assert_eq!(processes(&server), before, "the processes that serve");
 }
 
-#[test]
-fn django_over_http_1_1() {
-    django("django-http", Speaks::Plain);
-}
+both_modes!(django_over_http_1_1, |site| django(site, Speaks::Plain));
 
-#[test]
-fn django_over_tls() {
-    django("django-tls", Speaks::Tls);
-}
+both_modes!(django_over_tls, |site| django(site, Speaks::Tls));
 
-#[test]
-fn django_over_http_2() {
-    django("django-http2", Speaks::Http2);
-}
+both_modes!(django_over_http_2, |site| django(site, Speaks::Http2));
 
 /// A framework of one file, mounted below `/` and driven over every protocol in turn.
-fn small(name: &str, complaint: &str) {
+fn small(site: Site, name: &str, complaint: &str) {
     let mount = format!("/{name}");
-    let server = site_with(name, &[name])
+    let server = site_with(site, &[name])
         .mount(&mount, &format!("@root@/sites/{name}/site.wsgi"), "")
         .conf("WSGIChunkedRequest On")
         .start();
-    let children = server.children();
+    let before = processes(&server);
     for speaks in EVERY {
         drive(&server, &format!("{name}_site.py"), &mount, speaks);
     }
     server.expect_log(complaint);
-    assert_eq!(server.children(), children, "the processes that serve");
+    assert_eq!(processes(&server), before, "the processes that serve");
 }
 
-#[test]
-fn flask() {
-    small("flask", "ZeroDivisionError: flask view broke");
-}
+both_modes!(flask, |site| small(site, "flask", "ZeroDivisionError: flask view broke"));
 
-#[test]
-fn cherrypy() {
-    small("cherrypy", "cherrypy handler is about to break");
-}
+both_modes!(cherrypy, |site| small(site, "cherrypy", "cherrypy handler is about to break"));
 
-#[test]
-fn webpy() {
-    small("webpy", "ZeroDivisionError: web.py handler broke");
-}
+both_modes!(webpy, |site| small(site, "webpy", "ZeroDivisionError: web.py handler broke"));
 
-/// All of them in one server, each in an interpreter of its own, with all clients at once.
-#[test]
-fn all_applications_side_by_side() {
+// All of them in one server, each in an interpreter of its own, with all clients at once.
+both_modes!(all_applications_side_by_side, |site| {
     let small = ["flask", "cherrypy", "webpy"];
-    let mut site =
-        with_django(site_with("side-by-side", &["django", "flask", "cherrypy", "webpy"]))
-            .conf("WSGIChunkedRequest On");
+    let mut site = with_django(site_with(site, &["django", "flask", "cherrypy", "webpy"]))
+        .conf("WSGIChunkedRequest On");
     for name in small {
         site = site.mount(&format!("/{name}"), &format!("@root@/sites/{name}/site.wsgi"), "");
     }
     let server = site.start();
     install_django(&server);
-    let children = server.children();
+    let before = processes(&server);
     for speaks in EVERY {
         let mut clients =
             vec![("django_site.py".to_owned(), client(&server, "django_site.py", "", speaks))];
@@ -226,6 +213,6 @@ fn all_applications_side_by_side() {
     server.expect_log("ZeroDivisionError: flask view broke");
     server.expect_log("cherrypy handler is about to break");
     server.expect_log("ZeroDivisionError: web.py handler broke");
-    let now = server.children();
-    assert!(children.iter().all(|child| now.contains(child)), "of {children:?} are left {now:?}");
-}
+    let now = processes(&server);
+    assert!(before.iter().all(|pid| now.contains(pid)), "of {before:?} are left {now:?}");
+});

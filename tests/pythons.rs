@@ -13,17 +13,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use harness::{DEADLINE, Mpm, Python, Server, Site, pythons, site, tools, wait_for};
+use harness::{DEADLINE, Mpm, Python, Server, Site, both_modes, pythons, site, tools, wait_for};
 
 const GRID: &str = include_str!("grid/grid.py");
 const EXTENSIONS: &str = include_str!("grid/extensions.py");
 const TOGETHER: &str = include_str!("grid/together.py");
 const SCIENTIFIC: &str = include_str!("grid/scientific.py");
 
-/// A site for one Python, with the grid's applications in its server root.
-fn grid(name: &str, python: &Python) -> Site {
-    Site::new(&format!("{name}-{}", python.name()))
-        .python(python)
+/// A site for one Python, with the grid's applications in its server root, run as in another site.
+fn grid(mode: &Site, name: &str, python: &Python) -> Site {
+    let site = Site::new(&format!("{name}-{}", python.name()));
+    let site = if mode.is_daemon() { site.daemon() } else { site };
+    site.python(python)
         .conf("<Directory \"@root@/grid\">\nRequire all granted\n</Directory>")
         .file("grid/grid.py", GRID)
         .file("grid/extensions.py", EXTENSIONS)
@@ -92,8 +93,8 @@ fn many_requests(server: &Server, python: &Python) {
     });
 }
 
-fn serves(python: &Python, mpm: Mpm) {
-    let mut server = grid("grid", python)
+fn serves(mode: &Site, python: &Python, mpm: Mpm) {
+    let mut server = grid(mode, "grid", python)
         .mpm(mpm)
         .mount("/main", "@root@/grid/grid.py", "application-group=%{GLOBAL}")
         .mount("/sub", "@root@/grid/grid.py", "application-group=grid")
@@ -131,54 +132,49 @@ fn serves(python: &Python, mpm: Mpm) {
     }
 }
 
-#[test]
-fn every_python_serves() {
-    with_each(every(), |python| serves(python, Mpm::Event));
-}
+both_modes!(every_python_serves, |site| {
+    with_each(every(), |python| serves(&site, python, Mpm::Event));
+});
 
-/// One process for each connection: interpreters start in each, and each exits.
-#[test]
-fn the_oldest_and_the_newest_python_serve_with_prefork() {
+// One process for each connection: interpreters start in each, and each exits.
+both_modes!(the_oldest_and_the_newest_python_serve_with_prefork, |site| {
     let oldest = every().iter().min_by_key(|python| python.version);
     let newest = every().iter().max_by_key(|python| python.version);
-    with_each(oldest.into_iter().chain(newest), |python| serves(python, Mpm::Prefork));
-}
+    with_each(oldest.into_iter().chain(newest), |python| serves(&site, python, Mpm::Prefork));
+});
 
-/// Virtual environments are entered: `sys.prefix` is theirs, the standard library that of their Python.
-#[test]
-fn a_virtual_environment_is_entered() {
+// Virtual environments are entered: `sys.prefix` is theirs, the standard library that of their Python.
+both_modes!(a_virtual_environment_is_entered, |site| {
     let environments = || every().iter().filter(|python| python.prefix.join("pyvenv.cfg").exists());
     if every().len() > 1 {
         assert!(environments().next().is_some(), "build/pythons has no virtual environment");
     }
     with_each(environments(), |python| {
-        let server = grid("venv", python)
+        let server = grid(&site, "venv", python)
             .mount("/", "@root@/grid/grid.py", "application-group=%{GLOBAL}")
             .start();
         let reply = server.get("/").expect(200);
         assert_eq!(reply.value("prefix"), python.prefix.to_string_lossy());
         assert_ne!(reply.value("base"), reply.value("prefix"), "sys.base_prefix");
     });
-}
+});
 
-/// `WSGIPythonHome` may name the interpreter itself.
-#[test]
-fn the_home_may_be_an_interpreter() {
+// `WSGIPythonHome` may name the interpreter itself.
+both_modes!(the_home_may_be_an_interpreter, |site| {
     with_each(every(), |python| {
         let python = Python { home: Some(python.executable.clone()), ..python.clone() };
-        let server = grid("program", &python)
+        let server = grid(&site, "program", &python)
             .mount("/", "@root@/grid/grid.py", "application-group=%{GLOBAL}")
             .start();
         let reply = server.get("/").expect(200);
         assert_eq!(reply.value("prefix"), python.prefix.to_string_lossy());
     });
-}
+});
 
-/// Extension modules look for libpython's symbols among those that are globally visible.
-#[test]
-fn extension_modules_find_libpython() {
+// Extension modules look for libpython's symbols among those that are globally visible.
+both_modes!(extension_modules_find_libpython, |site| {
     with_each(every(), |python| {
-        let server = grid("extensions", python)
+        let server = grid(&site, "extensions", python)
             .mount("/main", "@root@/grid/extensions.py", "application-group=%{GLOBAL}")
             .mount("/sub", "@root@/grid/extensions.py", "application-group=grid")
             .start();
@@ -190,10 +186,9 @@ fn extension_modules_find_libpython() {
             println!("not built into this Python: {}", reply.value("missing"));
         }
     });
-}
+});
 
-#[test]
-fn numpy_works_in_the_main_interpreter() {
+both_modes!(numpy_works_in_the_main_interpreter, |site| {
     let home = site::manifest().join("build/venv");
     assert!(home.join(".stamp").exists(), "build/venv is missing: run scripts/test-venv.sh");
     let home = home.canonicalize().expect("the real place of build/venv");
@@ -207,7 +202,7 @@ fn numpy_works_in_the_main_interpreter() {
         println!("SKIPPED: no numpy for Python {}", python.name());
         return;
     }
-    let server = grid("numpy", &python)
+    let server = grid(&site, "numpy", &python)
         .file("grid/scientific.py", SCIENTIFIC)
         .mount("/", "@root@/grid/scientific.py", "application-group=%{GLOBAL}")
         .start();
@@ -216,7 +211,7 @@ fn numpy_works_in_the_main_interpreter() {
         let reply = client.get("/").expect(200);
         assert_eq!(reply.value("product"), "[[3.0, 3.0], [12.0, 12.0]]");
     }
-}
+});
 
 /// Has one request spin in Python code and another one end it: only possible where both run at once.
 fn run_together(server: &Server, waits: &str, signals: &str) {
@@ -233,12 +228,11 @@ fn run_together(server: &Server, waits: &str, signals: &str) {
     assert_eq!(reply.value("signalled"), "1");
 }
 
-/// Since Python 3.12 sub-interpreters can each have a GIL of their own.
-#[test]
-fn interpreters_with_a_gil_of_their_own_run_at_once() {
+// Since Python 3.12 sub-interpreters can each have a GIL of their own.
+both_modes!(interpreters_with_a_gil_of_their_own_run_at_once, |site| {
     let able = |python: &&Python| python.version >= (3, 12) && !python.free_threaded;
     with_each(every().iter().filter(able), |python| {
-        let mut server = grid("own-gil", python)
+        let mut server = grid(&site, "own-gil", python)
             .conf("WSGIPerInterpreterGIL On")
             .mount("/one", "@root@/grid/together.py", "application-group=one")
             .mount("/two", "@root@/grid/together.py", "application-group=two")
@@ -254,26 +248,24 @@ fn interpreters_with_a_gil_of_their_own_run_at_once() {
         server.stop();
         assert!(server.read("scratch/atexit").contains("left three\n"), "what runs at exit");
     });
-}
+});
 
-/// Older ones have none: the directive is said to be without effect, and all is served.
-#[test]
-fn a_python_without_own_gils_says_so() {
+// Older ones have none: the directive is said to be without effect, and all is served.
+both_modes!(a_python_without_own_gils_says_so, |site| {
     let unable = |python: &&Python| python.version < (3, 12);
     with_each(every().iter().filter(unable), |python| {
-        let server = grid("no-own-gil", python)
+        let server = grid(&site, "no-own-gil", python)
             .conf("WSGIPerInterpreterGIL On")
             .mount("/", "@root@/grid/grid.py", "application-group=one")
             .start();
         server.get("/").expect(200);
         server.expect_log("WSGIPerInterpreterGIL");
     });
-}
+});
 
-#[test]
-fn free_threading_runs_without_a_gil() {
+both_modes!(free_threading_runs_without_a_gil, |site| {
     let Some(python) = free_threaded() else { return };
-    let mut server = grid("free-threading", python)
+    let mut server = grid(&site, "free-threading", python)
         .conf("WSGIFreeThreading On")
         .mount("/together", "@root@/grid/together.py", "application-group=%{GLOBAL}")
         .mount("/main", "@root@/grid/grid.py", "application-group=%{GLOBAL}")
@@ -289,13 +281,12 @@ fn free_threading_runs_without_a_gil() {
     assert_eq!(server.get("/main").expect(200).value("gil"), "False", "after all that");
     server.stop();
     assert!(server.read("scratch/atexit").contains("left grid\n"), "what runs at exit");
-}
+});
 
-#[test]
-fn free_threading_off_keeps_the_gil() {
+both_modes!(free_threading_off_keeps_the_gil, |site| {
     let Some(python) = free_threaded() else { return };
     for line in ["", "WSGIFreeThreading Off"] {
-        let server = grid("with-gil", python)
+        let server = grid(&site, "with-gil", python)
             .conf(line)
             .mount("/main", "@root@/grid/grid.py", "application-group=%{GLOBAL}")
             .mount("/sub", "@root@/grid/grid.py", "application-group=grid")
@@ -307,19 +298,18 @@ fn free_threading_off_keeps_the_gil() {
         }
         many_requests(&server, python);
     }
-}
+});
 
-/// A Python with a GIL cannot do without: that is said, and all is served.
-#[test]
-fn free_threading_without_a_free_threaded_build_says_so() {
+// A Python with a GIL cannot do without: that is said, and all is served.
+both_modes!(free_threading_without_a_free_threaded_build_says_so, |site| {
     let python = every().iter().find(|python| !python.free_threaded).expect("an ordinary Python");
-    let server = grid("not-free", python)
+    let server = grid(&site, "not-free", python)
         .conf("WSGIFreeThreading On")
         .mount("/main", "@root@/grid/grid.py", "application-group=%{GLOBAL}")
         .start();
     assert_eq!(server.get("/main").expect(200).value("gil"), "True");
     server.expect_log("WSGIFreeThreading");
-}
+});
 
 /// The module `mod_wsgi` is what it has to be in the main interpreter and in others, while requests overlap.
 fn observes(site: Site, conf: &str) {
