@@ -36,8 +36,9 @@ const INSPECTION: Duration = Duration::from_millis(500);
 /// What worker threads have for a stack unless it is set: as much as those that Python makes.
 pub const STACK: u64 = 8 * 1024 * 1024;
 
-/// How long the end of the process may take, apart from what Python's own part is given.
-const END: Duration = Duration::from_secs(6);
+/// How long the process may take from SIGTERM to its end: the supervisor ends it by force after four seconds,
+/// if not before (`shutdown-timeout`), so that nothing is left when httpd has stopped.
+const TERMINATION: Duration = Duration::from_secs(4);
 
 /// What the clock knows.
 pub(super) struct Clock {
@@ -49,6 +50,8 @@ pub(super) struct Clock {
     /// Since when a connection has been asked to be given back.
     pressed_since: Option<Instant>,
     drain: Option<Drain>,
+    /// The process was told to end, and is ended by force then.
+    killed: Option<Instant>,
     /// The process has to be gone by then.
     ending: Option<Instant>,
     told: Stats,
@@ -78,6 +81,7 @@ impl Clock {
             crowd_since: None,
             pressed_since: None,
             drain: None,
+            killed: None,
             ending: None,
             told: Stats::default(),
             beat: Instant::now(),
@@ -318,7 +322,15 @@ impl Clock {
 
     /// Has the main thread end the process.
     fn end(&mut self, now: Instant) {
-        self.ending = Some(now + self.shared.setup.life.shutdown.unwrap_or_default().max(END));
+        if let Some(killed) = self.killed {
+            let left = killed.saturating_duration_since(now);
+            let most = (left - left / 4).as_millis().max(1);
+            let most = u64::try_from(most).unwrap_or(u64::MAX);
+            self.shared.asked.exit_ms.store(most, Ordering::SeqCst);
+        }
+        // What keeps that time does not need more.
+        let most = self.shared.exit_time();
+        self.ending = Some(now + most + most / 8);
         self.shared.asked.end.store(true, Ordering::SeqCst);
         self.shared.main.set();
     }
@@ -469,7 +481,12 @@ impl Clock {
         for number in &numbers[..count] {
             let life = &self.shared.setup.life;
             match own::Signal::of(*number) {
-                Some(own::Signal::End) => self.retire(life.shutdown, "shutdown_signal"),
+                Some(own::Signal::End) => {
+                    let within = life.shutdown.unwrap_or(TERMINATION).min(TERMINATION);
+                    self.killed.get_or_insert(Instant::now() + within);
+                    // What is left is Python's.
+                    self.retire(Some(within / 2), "shutdown_signal");
+                }
                 // Without a supervisor, this is how its successor has the process go.
                 Some(own::Signal::Replace) if self.shared.status.lost() => {
                     self.retire(life.eviction.or(life.graceful), told(Reason::Signal));

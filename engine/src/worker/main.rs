@@ -37,8 +37,6 @@ pub mod descriptor {
 const ROUND: Duration = Duration::from_secs(5);
 /// The same where `deadlock-timeout` wants to know.
 const WATCHED_ROUND: Duration = Duration::from_secs(1);
-/// How long the end of the process may take where there is no `shutdown-timeout`.
-const END: Duration = Duration::from_secs(24 * 3600);
 /// How long a send to the supervisor may wait.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -184,9 +182,7 @@ fn run(
     } else {
         attend(shared, engine, nudge);
     }
-    // What is left of the time goes to the end itself, before the supervisor kills.
-    let within = shared.setup.life.shutdown.map_or(END, |shutdown| shutdown * 3 / 4);
-    engine.stop_because(shared.end_reason(), within);
+    engine.stop_because(shared.end_reason(), shared.exit_time());
     own::leave(0)
 }
 

@@ -10,7 +10,7 @@ use super::setup::Mount;
 use super::status::Status;
 use crate::os::event::Wake;
 use crate::wire::control::{Reason, Setup};
-use crate::wsgi::{Engine, Level};
+use crate::wsgi::{EXIT_DEADLINE, Engine, Level};
 
 /// All of it lives as long as the process.
 pub(super) struct Shared {
@@ -56,6 +56,8 @@ pub(super) struct Asked {
     pub(super) end: AtomicBool,
     /// The clock shall see to the end.
     pub(super) leave: AtomicBool,
+    /// Milliseconds that the end of Python's part may take; 0 is as long as `shutdown-timeout` says.
+    pub(super) exit_ms: AtomicU64,
 }
 
 impl Shared {
@@ -164,6 +166,14 @@ impl Shared {
         match self.silent_complaints.swap(0, Ordering::Relaxed) {
             0 => self.status.log(Level::Warning, text),
             more => self.status.log(Level::Warning, &format!("{text} (and {more} times the like)")),
+        }
+    }
+
+    /// How long the end of Python's part may take.
+    pub(super) fn exit_time(&self) -> Duration {
+        match self.asked.exit_ms.load(Ordering::SeqCst) {
+            0 => self.setup.life.shutdown.unwrap_or(EXIT_DEADLINE),
+            ms => Duration::from_millis(ms),
         }
     }
 

@@ -41,7 +41,7 @@ const fn number(text: &str) -> i32 {
 const NEWEST_CONFIG: (u8, u8) = (3, 15);
 
 /// How long exit functions and threads may take when a process ends.
-const EXIT_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const EXIT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the server tells of itself.
 #[derive(Clone, Debug, Default)]
@@ -502,7 +502,7 @@ impl Engine {
             process_log(
                 Level::Warning,
                 &format!(
-                    "exit functions or threads have not ended {} seconds after the end of the \
+                    "exit functions or threads have not ended {:.1} seconds after the end of the \
                      process began; it ends without them",
                     within.as_secs_f64()
                 ),
