@@ -209,3 +209,67 @@ fn slow_readers_occupy_no_thread() {
     let counts = server.get("/counts");
     assert_eq!(counts.value("begun"), counts.value("closed"));
 }
+
+#[test]
+fn slow_readers_of_tls_and_http_2_occupy_no_thread() {
+    let server = Site::new("slow-tls")
+        .tls()
+        .http2()
+        .source_with("/", BODIES, "application-group=%{GLOBAL}")
+        .conf("ThreadLimit 80\nServerLimit 1\nThreadsPerChild 80\nMaxRequestWorkers 80")
+        .daemon()
+        .group("threads=2")
+        .start();
+    server.get("/counts").expect(200);
+    thread::scope(|scope| {
+        let mut slow = Vec::new();
+        for version in ["--http1.1", "--http1.1", "--http2", "--http2"] {
+            let server = &server;
+            slow.push(
+                scope.spawn(move || server.curl_tls("/big", &[version, "--limit-rate", "3M"])),
+            );
+        }
+        // All of them have begun, more than there are threads.
+        let begun = wait_for(DEADLINE, || {
+            (server.get("/counts").expect(200).value("begun") == "4").then_some(())
+        });
+        assert!(begun.is_some());
+        answers_others(&server);
+        for curl in slow {
+            let curl = curl.join().expect("curl");
+            assert_eq!((curl.code, curl.status, curl.body.len()), (0, 200, 160 * 65536));
+        }
+    });
+}
+
+#[test]
+fn bodies_are_streamed_where_that_is_wanted() {
+    let code = r#"
+def application(environ, start_response):
+    # One byte for each that came, as it comes.
+    write = start_response("200 OK", [])
+    while True:
+        piece = environ["wsgi.input"].read(1)
+        if not piece:
+            return []
+        write(piece.upper())
+"#;
+    for (options, headers) in [("request-buffering=Off", ""), ("", "Expect: 100-continue\r\n")] {
+        let server = Site::new("streamed").source("/", code).daemon().group(options).start();
+        let mut client = server.client();
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 3\r\n\r\n");
+        client.send_raw(head.as_bytes());
+        if !headers.is_empty() {
+            assert_eq!(client.read_head().status, 100);
+        }
+        client.send_raw(b"a");
+        let reply = client.read_head();
+        assert_eq!(reply.status, 200);
+        assert_eq!(client.read_chunk().as_deref(), Some(b"A".as_slice()));
+        for (sent, came) in [(b"b", b"B"), (b"c", b"C")] {
+            client.send_raw(sent);
+            assert_eq!(client.read_chunk().as_deref(), Some(came.as_slice()));
+        }
+        assert_eq!(client.read_chunk().as_deref(), Some(b"".as_slice()));
+    }
+}

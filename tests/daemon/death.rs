@@ -85,6 +85,53 @@ fn killed_process_loses_only_what_it_was_running() {
 }
 
 #[test]
+fn response_of_a_killed_process_is_cut_where_everybody_sees_it() {
+    let code = r#"
+import os
+import signal
+
+def application(environ, start_response):
+    length = environ["QUERY_STRING"]
+    start_response("200 OK", [("Content-Length", length)] if length else [])
+    yield b"x" * 5000
+    # Not before the client has that.
+    gate = os.environ["TEST_SCRATCH"] + environ["PATH_INFO"]
+    while environ["PATH_INFO"] != "/" and not os.path.exists(gate):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield b"never"
+"#;
+    let server = Site::new("cut").tls().http2().source("/", code).daemon().start();
+    server.allow_log("was ended by SIGKILL");
+    for query in ["", "?10000"] {
+        let mut client = server.client();
+        let gate = format!("gate{}", query.len());
+        client.send_request("GET", &format!("/{gate}{query}"), &[], b"");
+        let mut reply = client.read_head();
+        assert_eq!(reply.status, 200);
+        server.write(&format!("scratch/{gate}"), "", 0);
+        client.read_body(&mut reply, "GET");
+        assert!(!reply.complete, "a cut response looks whole");
+        assert_eq!(reply.body.len(), 5000);
+        assert!(client.is_closed());
+        // 18 is a transfer that was cut, 92 a stream that was reset. What curl got of the head depends on how
+        // quick the end came.
+        let tls = server.curl_tls(&format!("/{query}"), &["--http1.1"]);
+        assert!(matches!((tls.status, tls.code), (200, 18 | 56) | (502, 0)), "{tls:?}");
+        for curl in [
+            server.curl_tls(&format!("/{query}"), &["--http2"]),
+            server.curl(&format!("/{query}"), &["--http2-prior-knowledge"]),
+        ] {
+            assert_eq!(curl.version, "2");
+            assert!(matches!((curl.status, curl.code), (200, 92) | (502, 0)), "{curl:?}");
+        }
+    }
+    let said = server.expect_log("the response is cut after");
+    assert!(said.contains("SIGKILL"), "{said}");
+    server.allow_log("there is no response after");
+}
+
+#[test]
 fn killed_supervisor_loses_nothing() {
     let server = Site::new("kill-supervisor")
         .source("/", SLOW)

@@ -1,10 +1,12 @@
 //! What daemon processes are, and what they are kept apart from.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::site::is_root;
+use crate::harness::site::{is_root, manifest, module_file};
 use crate::harness::{Server, Site, skip, tools};
 use crate::processes::{all_processes, wait_for_daemons};
 
@@ -263,4 +265,81 @@ fn sockets_are_unreachable_for_others() {
     assert!(said.ends_with("b'']") || said.contains("ConnectionResetError"), "{said}");
     server.expect_log("a connection is ended");
     server.get("/").expect(200);
+}
+
+/// A folder that something is mounted on.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts `/proc`; `None` where that is not allowed.
+    fn proc(folder: &Path) -> Option<Self> {
+        let done = Command::new("mount").args(["-t", "proc", "proc"]).arg(folder).output();
+        done.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn chroot_is_all_there_is() {
+    if !can_change_users() {
+        return;
+    }
+    // The system's Python and what it needs, and nothing else.
+    let jail = tempfile::Builder::new().prefix("wsgi-jail-").tempdir().expect("a folder");
+    let root = jail.path();
+    let python = Path::new("/usr/bin/python3").canonicalize().expect("the system's Python");
+    let says = "import sys, sysconfig, glob; print(sys.prefix); print(sysconfig.get_path('stdlib')); \
+                print(' '.join(glob.glob(sysconfig.get_path('stdlib') + '/lib-dynload/*.so')))";
+    let said = tools::run("/usr/bin/python3", &["-I", "-c", says]);
+    let lines: Vec<&str> = said.lines().collect();
+    let mut files = vec![python.display().to_string(), module_file().display().to_string()];
+    files.extend(lines[2].split(' ').map(str::to_owned));
+    let needed = tools::run("ldd", &files);
+    let libraries =
+        needed.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+    let mut wanted: BTreeSet<String> = libraries.map(str::to_owned).collect();
+    wanted.insert(python.display().to_string());
+    wanted.insert(lines[1].to_owned());
+    let wanted: Vec<String> = ["-RL", "--parents"]
+        .iter()
+        .map(|text| (*text).to_owned())
+        .chain(wanted)
+        .chain([root.display().to_string()])
+        .collect();
+    tools::run("cp", &wanted);
+    for folder in ["proc", "srv", "tmp"] {
+        fs::create_dir_all(root.join(folder)).expect("a folder");
+    }
+    fs::copy(manifest().join("tests/apps/evaluate.py"), root.join("srv/app.py")).expect("a script");
+    tools::run("chmod", &["-R", "go+rX", &root.display().to_string()]);
+    let Some(_mounted) = Mounted::proc(&root.join("proc")) else {
+        skip("this machine does not allow mounting");
+        return;
+    };
+    let shown = root.display();
+    let server = Site::new("chroot")
+        .conf(&format!(
+            "WSGIDaemonProcess jailed threads=2 chroot={shown} home=/srv python-home={}\n\
+             <Directory {shown}/srv>\nRequire all granted\n</Directory>",
+            python.display()
+        ))
+        .mount("/", &format!("{shown}/srv/app.py"), "process-group=jailed")
+        .start();
+    for (expression, value) in [
+        ("sorted(__import__('os').listdir('/srv'))", "['__pycache__', 'app.py']"),
+        ("__import__('os').path.exists('/etc/passwd')", "False"),
+        ("__import__('os').getcwd()", "'/srv'"),
+        ("environ['SCRIPT_FILENAME'].endswith('/srv/app.py')", "True"),
+    ] {
+        assert_eq!(
+            evaluate(&server, "/", expression).replace("'__pycache__', ", ""),
+            value.replace("'__pycache__', ", ""),
+            "{expression}"
+        );
+    }
 }

@@ -202,7 +202,9 @@ pub fn guard_forks(most: usize) -> io::Result<()> {
             child: Option<unsafe extern "C" fn()>,
         ) -> c_int;
     }
-    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    // In a chroot there may be none by that name; what a daemon was born with as its standard input is one.
+    let opened = File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let nothing = opened.or_else(|_| io::stdin().as_fd().try_clone_to_owned())?;
     let places = (0..most).map(|_| AtomicI32::new(-1)).collect();
     if GUARDED.set(places).is_err() {
         return Err(io::ErrorKind::AlreadyExists.into());
