@@ -27,3 +27,5 @@ mod processes;
 mod rolling;
 #[path = "daemon/stuck.rs"]
 mod stuck;
+#[path = "daemon/trouble.rs"]
+mod trouble;

@@ -17,6 +17,7 @@ const SHOWN: usize = 20;
 #[derive(Default)]
 pub struct Load {
     over: AtomicBool,
+    asked: AtomicUsize,
     answered: AtomicUsize,
     closed: AtomicUsize,
     seen: Mutex<Seen>,
@@ -50,7 +51,8 @@ enum Fate {
 }
 
 impl Load {
-    /// Has this many clients ask for `target` until the result is dropped.
+    /// Has this many clients ask for `target`, in which `{}` is another number for each request, until the result
+    /// is dropped.
     pub fn start<'scope, 'env>(
         &'scope self,
         scope: &'scope Scope<'scope, 'env>,
@@ -70,13 +72,15 @@ impl Load {
         while !self.over.load(Ordering::Relaxed) {
             let begun = Instant::now();
             let reused = kept.is_some();
-            let mut fate = ask(&mut kept, address, target);
+            let number = self.asked.fetch_add(1, Ordering::Relaxed).to_string();
+            let target = target.replace("{}", &number);
+            let mut fate = ask(&mut kept, address, &target);
             if reused && matches!(fate, Fate::Closed) {
                 // httpd may close a connection that is idle at any time; a client asks again on another
                 // one (RFC 9112 section 9.3.1). The wait goes on.
                 self.closed.fetch_add(1, Ordering::Relaxed);
                 kept = None;
-                fate = ask(&mut kept, address, target);
+                fate = ask(&mut kept, address, &target);
             }
             self.note(fate, begun.elapsed(), &mut kept);
         }

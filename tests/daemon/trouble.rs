@@ -1,0 +1,164 @@
+//! Several things go wrong at the same time, under load.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{DEADLINE, Load, Mpm, Server, Site, tools, wait_for};
+use crate::processes::{files, wait_for_daemons, wait_for_end};
+
+/// Writes down every request that it begins with, by its query.
+const BOOKKEEPING: &str = r#"
+import os
+import time
+
+book = os.open(os.environ["TEST_SCRATCH"] + "/book-%d" % os.getpid(), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+def application(environ, start_response):
+    os.write(book, environ["QUERY_STRING"].encode() + b"\n")
+    time.sleep(0.002)
+    body = b"served"
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"#;
+
+/// The requests that were begun with, in all processes.
+fn booked(server: &Server) -> Vec<String> {
+    let names = files(&server.path("scratch"));
+    let books = names.iter().filter(|name| name.starts_with("book-"));
+    books
+        .flat_map(|name| {
+            let text = server.read(&format!("scratch/{name}"));
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Kills a process that may be about to end by itself.
+fn kill(pid: u32) {
+    let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).output();
+}
+
+#[test]
+fn no_request_runs_twice() {
+    let server = Site::new("twice")
+        .source("/", BOOKKEEPING)
+        .daemon()
+        .group("processes=2 threads=2 maximum-requests=50")
+        .start();
+    server.get("/?first").expect(200);
+    wait_for_daemons(&server, 2, &[]);
+    server.allow_log("was ended by SIGKILL");
+    server.allow_log("daemon process group 'tests': ");
+    let load = Load::default();
+    thread::scope(|scope| {
+        // More clients than threads, so that some wait in the listener and some connections are handed back.
+        let _ending = load.start(scope, server.port(), "/?{}", 6);
+        for _ in 0..5 {
+            load.wait_for(60);
+            let victim = wait_for(DEADLINE, || server.daemons().first().copied());
+            let victim = victim.expect("a daemon process");
+            kill(victim);
+            wait_for_end(&[victim]);
+        }
+        load.wait_for(200);
+    });
+    let (lost, faults) = load.lost();
+    assert!(faults.iter().all(|fault| fault.contains("status 502")), "{faults:#?}");
+    assert!(lost <= 5 * 2, "more than what was running: {faults:#?}");
+    let booked = booked(&server);
+    let distinct: BTreeSet<&String> = booked.iter().collect();
+    assert_eq!(distinct.len(), booked.len(), "requests were run twice");
+    // All that was answered was run, and of what was lost at most that.
+    let answered = load.answered() + 1;
+    assert!((answered..=answered + lost).contains(&booked.len()), "{answered}, {lost} lost");
+}
+
+/// Another version of an application whose import takes a while.
+fn version(number: usize) -> String {
+    format!(
+        "import time\ntime.sleep(1)\n\
+         def application(environ, start_response):\n\
+         \x20   time.sleep(0.003)\n\
+         \x20   start_response('200 OK', [('Content-Length', '1')])\n\
+         \x20   return [b'{number}']\n"
+    )
+}
+
+#[test]
+fn supervisor_that_dies_while_it_replaces_loses_nothing() {
+    let server =
+        Site::new("dies-replacing").source("/", &version(0)).daemon().group("processes=2").start();
+    server.get("/").expect(200);
+    server.allow_log("mod_wsgi_supervisor");
+    server.allow_log("the supervisor was restarted and takes over");
+    let load = Load::default();
+    thread::scope(|scope| {
+        let _ending = load.start(scope, server.port(), "/", 3);
+        for number in 1..=2 {
+            let old = wait_for_daemons(&server, 2, &[]);
+            load.wait_for(30);
+            server.write("apps/source-0.py", &version(number), 100 - number as u64);
+            let more = wait_for(DEADLINE, || (server.daemons().len() > 2).then_some(()));
+            assert!(more.is_some(), "no process is started");
+            let first = server.supervisor().expect("a supervisor");
+            tools::signal(first, "KILL");
+            let second = wait_for(DEADLINE, || server.supervisor().filter(|pid| *pid != first));
+            assert!(second.is_some(), "no other supervisor takes over");
+            load.wait_for_body(&number.to_string());
+            wait_for_end(&old);
+        }
+        load.wait_for(30);
+    });
+    load.expect_all_within(Duration::from_secs(2));
+}
+
+#[test]
+fn reload_without_a_supervisor_loses_nothing() {
+    let server =
+        Site::new("reload-alone").source("/", &version(0)).daemon().group("processes=2").start();
+    server.get("/").expect(200);
+    server.allow_log("mod_wsgi_supervisor");
+    server.allow_log("the supervisor is lost");
+    server.allow_log("the supervisor was restarted and takes over");
+    let load = Load::default();
+    thread::scope(|scope| {
+        let _ending = load.start(scope, server.port(), "/", 3);
+        let old = wait_for_daemons(&server, 2, &[]);
+        load.wait_for(30);
+        // Ended in a row, so that the next one has to wait for its time.
+        for _ in 0..2 {
+            let first = wait_for(DEADLINE, || server.supervisor()).expect("a supervisor");
+            tools::signal(first, "KILL");
+            wait_for_end(&[first]);
+        }
+        server.graceful();
+        load.wait_for(50);
+        wait_for_end(&old);
+        load.wait_for(50);
+    });
+    load.expect_all_within(Duration::from_secs(3));
+}
+
+#[test]
+fn reloads_with_other_process_models_lose_nothing() {
+    for mpm in [Mpm::Worker, Mpm::Prefork] {
+        let server = Site::new("models").mpm(mpm).source("/", &version(0)).daemon().start();
+        server.get("/").expect(200);
+        let load = Load::default();
+        thread::scope(|scope| {
+            let _ending = load.start(scope, server.port(), "/", 3);
+            let old = wait_for_daemons(&server, 1, &[]);
+            load.wait_for(30);
+            server.graceful();
+            wait_for_end(&old);
+            load.wait_for(30);
+            server.write("apps/source-0.py", &version(1), 50);
+            load.wait_for_body("1");
+            load.wait_for(30);
+        });
+        eprintln!("{mpm:?}");
+        load.expect_all_within(Duration::from_secs(5));
+    }
+}
