@@ -1,8 +1,9 @@
 //! Requests that do not end, interpreters that do not answer, groups that are full.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::harness::{Load, Server, Site};
+use crate::harness::{DEADLINE, Load, Server, Site, wait_for};
 use crate::processes::{wait_for_daemons, wait_for_end};
 
 /// `/python` and `/sleep` do not end; `/held` does not let go of the GIL either; `/wait` ends when there is a file
@@ -129,35 +130,37 @@ fn held_interpreter_costs_only_its_own_requests() {
 #[test]
 fn full_group_answers_at_once_and_alone() {
     let server = site("full", "threads=1 queue-limit=2");
-    let first = begin(&server, "wait");
-    // Two wait for the thread, the third is one too many.
-    let waiting: Vec<_> = (0..2)
-        .map(|_| {
-            let mut client = server.client();
-            client.send_request("GET", "/stuck", &[], b"");
-            client
-        })
-        .collect();
-    let load = Load::default();
+    let mut first = begin(&server, "wait");
+    let (load, refused) = (Load::default(), AtomicUsize::new(0));
     thread::scope(|scope| {
         let _endings = (
             load.start(scope, server.port(), "/", 1),
             load.start(scope, server.port(), "/file", 1),
         );
-        let refused = crate::harness::wait_for(crate::harness::DEADLINE, || {
-            let mut client = server.client();
-            client.send_request("GET", "/stuck/", &[], b"");
-            let reply = client.read_response();
-            (reply.status == 503).then_some(reply)
-        });
-        let refused = refused.expect("an answer");
-        assert_eq!(refused.header("Retry-After"), Some("1"));
+        // Some wait for the thread, the others are too many.
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let reply = server.get("/stuck");
+                    if reply.status == 503 {
+                        assert_eq!(reply.header("Retry-After"), Some("1"));
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                    reply.status
+                })
+            })
+            .collect();
+        let full = wait_for(DEADLINE, || (refused.load(Ordering::Relaxed) >= 4).then_some(()));
         load.wait_for(100);
+        server.write("scratch/go", "", 0);
+        let mut statuses: Vec<u16> =
+            clients.into_iter().map(|client| client.join().expect("an answer")).collect();
+        statuses.sort_unstable();
+        assert!(full.is_some(), "{statuses:?}");
+        assert_eq!(statuses[0], 200, "nobody was left to wait: {statuses:?}");
+        assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
     });
     assert_eq!(load.lost(), (0, vec![]));
+    first.read_response().expect(200);
     server.expect_log("group 'stuck'");
-    server.write("scratch/go", "", 0);
-    for mut client in waiting.into_iter().chain([first]) {
-        client.read_response().expect(200);
-    }
 }
