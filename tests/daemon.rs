@@ -13,6 +13,8 @@ mod harness;
 mod clients;
 #[path = "daemon/death.rs"]
 mod death;
+#[path = "daemon/deploy.rs"]
+mod deploy;
 #[path = "daemon/greedy.rs"]
 mod greedy;
 #[path = "daemon/interpreters.rs"]

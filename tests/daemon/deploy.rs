@@ -1,0 +1,97 @@
+//! New code: how long it may take, who waits for it, and what becomes of requests that do not end.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{DEADLINE, Load, Site, wait_for};
+use crate::processes::{wait_for_daemons, wait_for_end};
+
+/// An application that answers with a word.
+fn saying(word: &str) -> String {
+    format!(
+        "import os, time\n\
+         def application(environ, start_response):\n\
+         \x20   if environ['PATH_INFO'] == '/slow':\n\
+         \x20       with open(os.environ['TEST_SCRATCH'] + '/slow', 'w') as file:\n\
+         \x20           file.write('begun')\n\
+         \x20       time.sleep(1000)\n\
+         \x20   start_response('200 OK', [('Content-Length', '{}')])\n\
+         \x20   return [b'{word}']\n",
+        word.len()
+    )
+}
+
+#[test]
+fn import_that_hangs_leaves_the_old_code_serving() {
+    let server =
+        Site::new("hangs").source("/", &saying("one")).daemon().group("startup-timeout=1").start();
+    server.get("/").expect(200);
+    let load = Load::default();
+    thread::scope(|scope| {
+        let _ending = load.start(scope, server.port(), "/", 2);
+        load.wait_for(50);
+        server.write("apps/source-0.py", "import time\ntime.sleep(1000)\n", 50);
+        server.expect_log("startup-timeout");
+        load.wait_for(50);
+        assert_eq!(load.bodies(), ["one"]);
+        server.write("apps/source-0.py", &saying("two"), 40);
+        load.wait_for_body("two");
+    });
+    load.expect_all_within(Duration::from_secs(5));
+    server.allow_log("group 'tests'");
+}
+
+#[test]
+fn first_import_that_hangs_is_not_for_ever() {
+    let server = Site::new("hangs-first")
+        .source("/", "import time\ntime.sleep(1000)\n")
+        .mount("/other", "hello.py", "process-group=other")
+        .daemon()
+        .group("startup-timeout=2")
+        .conf("WSGIDaemonProcess other threads=1")
+        .start();
+    let mut waits = server.client();
+    waits.send_request("GET", "/", &[], b"");
+    // Nobody else is held up.
+    server.get("/other").expect(200);
+    server.expect_log("startup-timeout");
+    server.allow_log("group 'tests'");
+    server.allow_log("the process ends before the request does");
+    server.write("apps/source-0.py", &saying("two"), 40);
+    let mended = wait_for(DEADLINE, || (server.get("/").status == 200).then_some(()));
+    assert!(mended.is_some(), "{}", server.log());
+    let reply = waits.read_response();
+    assert!(matches!(reply.status, 200 | 502 | 503 | 504), "{}", reply.status);
+}
+
+#[test]
+fn requests_wait_for_new_code_where_that_is_wanted() {
+    let server =
+        Site::new("waits").source("/", &saying("0")).daemon().group("reload-wait=60").start();
+    server.get("/").expect(200);
+    for number in 1..=3 {
+        let text = number.to_string();
+        server.write("apps/source-0.py", &saying(&text), 100 - number);
+        assert_eq!(server.get("/").expect(200).text(), text, "the code before");
+    }
+}
+
+#[test]
+fn request_that_outlives_its_process_is_answered() {
+    for (option, status) in [("graceful-timeout=1", 502), ("graceful-timeout=1 processes=2", 502)] {
+        let server =
+            Site::new("outlives").source("/", &saying("one")).daemon().group(option).start();
+        server.get("/").expect(200);
+        let mut slow = server.client();
+        slow.send_request("GET", "/slow", &[], b"");
+        server.wait_for_file("scratch/slow", "begun");
+        let old = server.daemons();
+        server.write("apps/source-0.py", &saying("two"), 40);
+        assert_eq!(slow.read_response().status, status);
+        server.expect_log("the process ends before the request does");
+        server.allow_log("group 'tests'");
+        wait_for_end(&old);
+        wait_for_daemons(&server, old.len(), &old);
+        assert_eq!(server.get("/").expect(200).text(), "two");
+    }
+}
