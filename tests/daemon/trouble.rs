@@ -162,3 +162,61 @@ fn reloads_with_other_process_models_lose_nothing() {
         load.expect_all_within(Duration::from_secs(5));
     }
 }
+
+#[test]
+fn reloads_in_a_burst_lose_nothing_and_pile_nothing_up() {
+    let server = Site::new("burst")
+        .source("/", &version(0))
+        .daemon()
+        .group("processes=2")
+        .conf("ServerLimit 16\nMaxRequestWorkers 128")
+        .start();
+    server.get("/").expect(200);
+    let load = Load::default();
+    let mut most = 0;
+    thread::scope(|scope| {
+        let _ending = load.start(scope, server.port(), "/", 3);
+        let old = wait_for_daemons(&server, 2, &[]);
+        for _ in 0..12 {
+            server.graceful();
+            most = most.max(server.daemons().len());
+        }
+        let last = server.daemons();
+        load.wait_for(50);
+        wait_for_end(&old);
+        let settled = wait_for(DEADLINE, || {
+            let daemons = server.daemons();
+            most = most.max(daemons.len());
+            (daemons.len() == 2 && daemons.iter().all(|pid| !old.contains(pid))).then_some(())
+        });
+        assert!(settled.is_some(), "{last:?}, then {:?}", server.daemons());
+        load.wait_for(50);
+    });
+    // Those that serve, one that is being started, and those that finish their requests.
+    assert!(most <= 8, "{most} processes at the same time");
+    load.expect_all_within(Duration::from_secs(5));
+}
+
+#[test]
+fn many_groups_start_reload_and_stop() {
+    let mut site = Site::new("many");
+    for number in 0..24 {
+        site = site.conf(&format!("WSGIDaemonProcess g{number} threads=1")).mount(
+            &format!("/g{number}"),
+            "hello.py",
+            &format!("process-group=g{number}"),
+        );
+    }
+    let mut server = site.start();
+    for _ in 0..2 {
+        for number in 0..24 {
+            server.get(&format!("/g{number}")).expect(200);
+        }
+        let old = wait_for_daemons(&server, 24, &[]);
+        server.graceful();
+        wait_for_end(&old);
+    }
+    let last = wait_for_daemons(&server, 24, &[]);
+    server.stop();
+    wait_for_end(&last);
+}
