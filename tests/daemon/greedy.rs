@@ -48,6 +48,17 @@ def application(environ, start_response):
             if os.fork() == 0:
                 time.sleep(1000)
                 os._exit(0)
+    elif path == "/garbage" or path == "/close":
+        # Whatever sockets there are: to httpd, to the supervisor, the listener.
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                if os.readlink("/proc/self/fd/" + name).startswith("socket:"):
+                    if path == "/close":
+                        os.close(int(name))
+                    else:
+                        os.write(int(name), b"\xff\x00garbage" * 500)
+            except OSError:
+                pass
     elif path == "/copies":
         # The copies come back to whoever has called.
         for _ in range(5):
@@ -231,4 +242,34 @@ fn copies_that_come_back_end() {
     assert!(gone.is_some(), "copies of the process go on");
     assert_eq!(server.get("/greedy").expect(200).text(), daemon.to_string());
     wait_for_daemons(&server, 2, &[]);
+}
+
+#[test]
+fn garbage_on_its_sockets_harms_nobody_else() {
+    for path in ["/greedy/garbage", "/greedy/close"] {
+        let server = site("garbage", "");
+        let old = server.get("/greedy").expect(200).text();
+        let children = server.children();
+        let supervisor = server.supervisor();
+        server.allow_log("group 'greedy'");
+        server.allow_log("a connection is ended");
+        // A process that has no sockets any more cannot say what is wrong with it through them; a debug build
+        // aborts over a descriptor that is not what it was.
+        server.allow_log("IO Safety violation");
+        server.allow_log("connections cannot be");
+        server.allow_log("the clock cannot wait");
+        beside(&server, || {
+            let mut client = server.client();
+            client.send_request("GET", path, &[], b"");
+            let reply = client.read_response();
+            assert!(matches!(reply.status, 200 | 502), "{path}: {}", reply.status);
+            let again = wait_for(DEADLINE, || {
+                let reply = server.get("/greedy");
+                (reply.status == 200 && reply.text() != old).then_some(())
+            });
+            assert!(again.is_some(), "{path}: no other process takes its place");
+        });
+        assert_eq!(server.children(), children, "{path}");
+        assert_eq!(server.supervisor(), supervisor, "{path}");
+    }
 }
