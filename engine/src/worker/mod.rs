@@ -9,6 +9,7 @@
 mod call;
 mod clock;
 mod exchange;
+mod imports;
 mod line;
 mod main;
 mod pool;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::imports::Imports;
 use super::pool::Pool;
 use super::setup::Mount;
 use super::status::Status;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) main: Wake,
     /// What the clock and Python's main thread ask of each other.
     pub(super) asked: Asked,
+    /// What the main thread loads.
+    pub(super) imports: Imports,
     engine: OnceLock<Engine>,
     /// Why the process ends, in the words of `process_stopping`.
     ends_for: OnceLock<&'static str>,
@@ -68,6 +71,8 @@ impl Shared {
         pool: Pool,
         main: Wake,
     ) -> Self {
+        let own = scripts(&setup).filter(|(group, _)| group.is_empty());
+        let imports = Imports::new(own.map(|(_, path)| path.as_bytes()));
         Self {
             setup,
             mounts,
@@ -75,6 +80,7 @@ impl Shared {
             pool,
             main,
             asked: Asked::default(),
+            imports,
             engine: OnceLock::new(),
             ends_for: OnceLock::new(),
             started: Instant::now(),
@@ -208,6 +214,19 @@ impl Shared {
         }
         true
     }
+}
+
+/// What the main thread loads before the first request or beside it: interpreter and path, some of them more than
+/// once.
+pub(super) fn scripts(setup: &Setup) -> impl Iterator<Item = (&String, &String)> {
+    let scripts =
+        setup.import_scripts.iter().map(|script| (&script.application_group, &script.path));
+    let mounts = setup
+        .mounts
+        .iter()
+        .filter(|mount| mount.preload)
+        .map(|mount| (&mount.application_group, &mount.path));
+    scripts.chain(mounts)
 }
 
 /// Microseconds since the epoch.

@@ -287,6 +287,9 @@ impl Worker {
         {
             return Before::Back;
         }
+        if target.group.is_empty() && !self.shared.asked.loaded.load(Ordering::Relaxed) {
+            self.shared.imports.wait(target.path);
+        }
         Before::Run
     }
 }
