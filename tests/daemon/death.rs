@@ -122,8 +122,9 @@ def application(environ, start_response):
             server.curl_tls(&format!("/{query}"), &["--http2"]),
             server.curl(&format!("/{query}"), &["--http2-prior-knowledge"]),
         ] {
-            assert_eq!(curl.version, "2");
-            assert!(matches!((curl.status, curl.code), (200, 92) | (502, 0)), "{curl:?}");
+            // Without a head there was no answer, so none of this version.
+            assert_eq!(curl.version, if curl.status == 0 { "0" } else { "2" });
+            assert!(matches!((curl.status, curl.code), (0 | 200, 92) | (502, 0)), "{curl:?}");
         }
     }
     let said = server.expect_log("the response is cut after");

@@ -155,7 +155,8 @@ impl Load {
         assert!(came.is_some(), "'{body}' never came, but {:?}", self.bodies());
     }
 
-    /// Nothing was lost, and nothing waited as long as this. Says what the longest wait was.
+    /// Nothing was lost. Says what the longest wait was; with `MOD_WSGI_RS_FULL=1`, on a machine that does nothing
+    /// else, it has to be shorter than this.
     #[track_caller]
     pub fn expect_all_within(&self, bound: Duration) {
         let (lost, faults) = self.lost();
@@ -166,7 +167,8 @@ impl Load {
             self.closed()
         );
         assert_eq!(lost, 0, "{faults:#?}");
-        assert!(longest < bound, "a request took {longest:?}");
+        let alone = std::env::var_os("MOD_WSGI_RS_FULL").is_some();
+        assert!(longest < if alone { bound } else { DEADLINE }, "a request took {longest:?}");
     }
 }
 
