@@ -438,6 +438,9 @@ impl Fleet {
                 let fate = match fate {
                     Fate::OldServes => "the process that it was to replace goes on",
                     Fate::OthersServe => "it will be tried again",
+                    Fate::Serves if self.succeeds => {
+                        "those that the configuration before has for this group go on"
+                    }
                     Fate::Serves => "there is no other, so its requests fail until that is mended",
                 };
                 let text = format!("{} could not import; {fate}:\n{text}", self.title(pid));

@@ -39,7 +39,8 @@ fn begin(server: &Server, name: &str) -> (crate::harness::Client, u32) {
 
 #[test]
 fn killed_process_loses_only_what_it_was_running() {
-    let server = Site::new("kill").source("/", SLOW).daemon().group("processes=2").start();
+    let server =
+        Site::new("kill").source("/", SLOW).daemon().control().group("processes=2").start();
     server.get("/").expect(200);
     let both = wait_for_daemons(&server, 2, &[]);
     // As long as all of them are in one process, there are too few.
@@ -137,6 +138,7 @@ fn killed_supervisor_loses_nothing() {
     let server = Site::new("kill-supervisor")
         .source("/", SLOW)
         .daemon()
+        .control()
         .group("processes=2 graceful-timeout=60")
         .start();
     server.get("/").expect(200);

@@ -23,8 +23,12 @@ fn saying(word: &str) -> String {
 
 #[test]
 fn import_that_hangs_leaves_the_old_code_serving() {
-    let server =
-        Site::new("hangs").source("/", &saying("one")).daemon().group("startup-timeout=1").start();
+    let server = Site::new("hangs")
+        .source("/", &saying("one"))
+        .daemon()
+        .control()
+        .group("startup-timeout=1")
+        .start();
     server.get("/").expect(200);
     let load = Load::default();
     thread::scope(|scope| {

@@ -75,9 +75,7 @@ fn site(name: &str, options: &str) -> Server {
         .app("hello.py")
         .conf(&format!("WSGIDaemonProcess greedy threads=4 {options}"))
         .source_with("/greedy", GREEDY, "process-group=greedy application-group=%{GLOBAL}")
-        .conf("Alias /file @root@/htdocs/file")
-        .module("alias")
-        .file("htdocs/file", "a file")
+        .control()
         .start();
     server.get("/greedy").expect(200);
     server.get("/").expect(200);
@@ -90,7 +88,7 @@ fn beside<T>(server: &Server, act: impl FnOnce() -> T) -> T {
     let done = thread::scope(|scope| {
         let _endings = (
             group.start(scope, server.port(), "/", 1),
-            file.start(scope, server.port(), "/file", 1),
+            file.start(scope, server.port(), "/control", 1),
         );
         let done = act();
         group.wait_for(20);

@@ -39,19 +39,11 @@ fn times(share: usize, full: usize) -> usize {
 
 #[test]
 fn graceful_restarts_lose_nothing() {
-    let server = Site::new("graceful")
-        .source("/app", &steady("one"))
-        .file("htdocs/file", "one")
-        .daemon()
-        .start();
-    server.get("/app").expect(200);
-    let (load, other) = (Load::default(), Load::default());
+    let server = Site::new("graceful").source("/", &steady("one")).daemon().control().start();
+    server.get("/").expect(200);
+    let load = Load::default();
     thread::scope(|scope| {
-        let _ending = (
-            load.start(scope, server.port(), "/app", CLIENTS),
-            // For comparison: httpd itself starts new children up to a second after it ended the old.
-            other.start(scope, server.port(), "/file", 1),
-        );
+        let _ending = load.start(scope, server.port(), "/", CLIENTS);
         for _ in 0..times(4, 20) {
             let old = server.daemons();
             load.wait_for(50);
@@ -64,13 +56,16 @@ fn graceful_restarts_lose_nothing() {
         load.wait_for(50);
     });
     load.expect_all_within(IMPORT);
-    other.expect_all_within(IMPORT);
 }
 
 #[test]
 fn restarts_of_two_processes_lose_nothing() {
-    let server =
-        Site::new("graceful-two").source("/", &steady("one")).daemon().group("processes=2").start();
+    let server = Site::new("graceful-two")
+        .source("/", &steady("one"))
+        .daemon()
+        .control()
+        .group("processes=2")
+        .start();
     server.get("/").expect(200);
     let load = Load::default();
     thread::scope(|scope| {
@@ -88,7 +83,7 @@ fn restarts_of_two_processes_lose_nothing() {
 
 #[test]
 fn touched_scripts_lose_nothing() {
-    let server = Site::new("touch").source("/", &steady("version 0")).daemon().start();
+    let server = Site::new("touch").source("/", &steady("version 0")).daemon().control().start();
     server.get("/").expect(200);
     let load = Load::default();
     let count = times(3, 10);
@@ -123,6 +118,7 @@ fn maximum_requests_lose_nothing() {
     let server = Site::new("maximum")
         .source("/", &steady("one").replace("time.sleep(0.005)", ""))
         .daemon()
+        .control()
         .group("maximum-requests=200")
         .start();
     server.get("/").expect(200);
@@ -146,6 +142,7 @@ fn age_loses_nothing() {
     let server = Site::new("age")
         .source("/", &steady("one"))
         .daemon()
+        .control()
         .group("processes=2 restart-interval=3")
         .start();
     server.get("/").expect(200);
@@ -162,7 +159,7 @@ fn age_loses_nothing() {
 
 #[test]
 fn broken_deploy_leaves_the_old_code_serving() {
-    let server = Site::new("broken").source("/", &steady("one")).daemon().start();
+    let server = Site::new("broken").source("/", &steady("one")).daemon().control().start();
     server.get("/").expect(200);
     let old = server.daemons();
     let load = Load::default();
@@ -203,18 +200,15 @@ fn which(code: &str) -> String {
 #[test]
 fn changed_group_loses_nothing() {
     let server = Site::new("changed")
-        .source("/app", &which(&steady("one")))
-        .file("htdocs/file", "one")
+        .source("/", &which(&steady("one")))
         .daemon()
+        .control()
         .group("env=WHICH=one")
         .start();
-    server.get("/app").expect(200);
-    let (load, other) = (Load::default(), Load::default());
+    server.get("/").expect(200);
+    let load = Load::default();
     thread::scope(|scope| {
-        let _endings = (
-            load.start(scope, server.port(), "/app", CLIENTS),
-            other.start(scope, server.port(), "/file", 1),
-        );
+        let _ending = load.start(scope, server.port(), "/", CLIENTS);
         load.wait_for(50);
         let first = server.daemons();
         change(&server, "one", "two");
@@ -234,7 +228,6 @@ fn changed_group_loses_nothing() {
         load.wait_for(50);
     });
     load.expect_all_within(IMPORT);
-    other.expect_all_within(IMPORT);
     assert_eq!(load.bodies(), ["four", "one", "two"]);
 }
 
@@ -243,6 +236,7 @@ fn changed_group_that_does_not_import_leaves_the_one_before_serving() {
     let server = Site::new("changed-broken")
         .source("/", &which(&steady("one")))
         .daemon()
+        .control()
         .group("env=WHICH=one")
         .start();
     server.get("/").expect(200);

@@ -52,9 +52,7 @@ fn site(name: &str, options: &str) -> Server {
         .app("hello.py")
         .conf(&format!("WSGIDaemonProcess stuck env=TEST_SCRATCH=@root@/scratch {options}"))
         .source_with("/stuck", STUCK, "process-group=stuck application-group=%{GLOBAL}")
-        .conf("Alias /file @root@/htdocs/file")
-        .module("alias")
-        .file("htdocs/file", "a file")
+        .control()
         .start();
     server.get("/stuck").expect(200);
     server.get("/").expect(200);
@@ -135,7 +133,7 @@ fn full_group_answers_at_once_and_alone() {
     thread::scope(|scope| {
         let _endings = (
             load.start(scope, server.port(), "/", 1),
-            load.start(scope, server.port(), "/file", 1),
+            load.start(scope, server.port(), "/control", 1),
         );
         // Some wait for the thread, the others are too many.
         let clients: Vec<_> = (0..8)

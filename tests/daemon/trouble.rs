@@ -45,6 +45,7 @@ fn no_request_runs_twice() {
     let server = Site::new("twice")
         .source("/", BOOKKEEPING)
         .daemon()
+        .control()
         .group("processes=2 threads=2 maximum-requests=50")
         .start();
     server.get("/?first").expect(200);
@@ -88,8 +89,12 @@ fn version(number: usize) -> String {
 
 #[test]
 fn supervisor_that_dies_while_it_replaces_loses_nothing() {
-    let server =
-        Site::new("dies-replacing").source("/", &version(0)).daemon().group("processes=2").start();
+    let server = Site::new("dies-replacing")
+        .source("/", &version(0))
+        .daemon()
+        .control()
+        .group("processes=2")
+        .start();
     server.get("/").expect(200);
     server.allow_log("mod_wsgi_supervisor");
     server.allow_log("the supervisor was restarted and takes over");
@@ -116,8 +121,12 @@ fn supervisor_that_dies_while_it_replaces_loses_nothing() {
 
 #[test]
 fn reload_without_a_supervisor_loses_nothing() {
-    let server =
-        Site::new("reload-alone").source("/", &version(0)).daemon().group("processes=2").start();
+    let server = Site::new("reload-alone")
+        .source("/", &version(0))
+        .daemon()
+        .control()
+        .group("processes=2")
+        .start();
     server.get("/").expect(200);
     server.allow_log("mod_wsgi_supervisor");
     server.allow_log("the supervisor is lost");
@@ -144,7 +153,8 @@ fn reload_without_a_supervisor_loses_nothing() {
 #[test]
 fn reloads_with_other_process_models_lose_nothing() {
     for mpm in [Mpm::Worker, Mpm::Prefork] {
-        let server = Site::new("models").mpm(mpm).source("/", &version(0)).daemon().start();
+        let server =
+            Site::new("models").mpm(mpm).source("/", &version(0)).daemon().control().start();
         server.get("/").expect(200);
         let load = Load::default();
         thread::scope(|scope| {
@@ -168,6 +178,7 @@ fn reloads_in_a_burst_lose_nothing_and_pile_nothing_up() {
     let server = Site::new("burst")
         .source("/", &version(0))
         .daemon()
+        .control()
         .group("processes=2")
         .conf("ServerLimit 16\nMaxRequestWorkers 128")
         .start();

@@ -167,6 +167,13 @@ impl Site {
         self
     }
 
+    /// Has httpd serve a file of its own at `/control`, for comparison: see [`super::Load`].
+    pub fn control(self) -> Self {
+        self.module("alias")
+            .file("htdocs/control", "a file")
+            .conf("Alias /control \"@root@/htdocs/control\"")
+    }
+
     /// Whether applications run in daemon processes.
     pub fn is_daemon(&self) -> bool {
         self.daemon
