@@ -126,6 +126,24 @@ fn held_interpreter_costs_only_its_own_requests() {
 }
 
 #[test]
+fn request_timeout_is_kept_where_the_interpreter_does_not_answer() {
+    let server =
+        site("held-timeout", "threads=3 request-timeout=1 deadlock-timeout=60 graceful-timeout=1");
+    let old: u32 = server.get("/stuck").expect(200).text().parse().expect("a process");
+    let mut held = begin(&server, "held");
+    assert_eq!(held.read_response().status, 504);
+    server.expect_log("its interpreter does not answer");
+    server.allow_log("group 'stuck'");
+    // Others of its process wait with it; none of them for ever.
+    let reply = server.get("/stuck");
+    assert!(matches!(reply.status, 200 | 502 | 504), "{}", reply.status);
+    server.allow_log("longer than request-timeout allows");
+    server.allow_log("the process ends before the request does");
+    wait_for_end(&[old]);
+    assert_ne!(server.get("/stuck").expect(200).text(), old.to_string());
+}
+
+#[test]
 fn full_group_answers_at_once_and_alone() {
     let server = site("full", "threads=1 queue-limit=2");
     let mut first = begin(&server, "wait");
