@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::harness::site::is_root;
 use crate::harness::{DEADLINE, Server, Site, skip, wait_for};
-use crate::processes::{lives, wait_for_daemons, wait_for_end};
+use crate::processes::{files, lives, wait_for_daemons, wait_for_end};
 
 /// Says where it runs.
 const WHERE: &str = r#"
@@ -274,4 +274,24 @@ fn request_that_waits_too_long_is_answered() {
     server.expect_log("longer than queue-timeout");
     slow.read_response().expect(200);
     server.get("/").expect(200);
+}
+
+#[test]
+fn sockets_are_where_they_are_wanted() {
+    let mut server = Site::new("prefix")
+        .conf(
+            "WSGISocketPrefix @root@/scratch/sock\nWSGIAcceptMutex sysvsem\nWSGISocketRotation Off",
+        )
+        .app("hello.py")
+        .daemon()
+        .start();
+    server.get("/").expect(200);
+    let found = files(&server.path("scratch"));
+    let folder = found.iter().find(|name| name.starts_with("sock")).expect("a folder for sockets");
+    assert_eq!(files(&server.path("scratch").join(folder)).len(), 1);
+    server.allow_log("WSGIAcceptMutex");
+    server.allow_log("WSGISocketRotation");
+    server.stop();
+    let left = files(&server.path("scratch"));
+    assert!(!left.iter().any(|name| name.starts_with("sock")), "{left:?}");
 }
