@@ -334,3 +334,12 @@ fn group_without_threads_serves_no_requests() {
     server.get("/").expect(500);
     server.expect_log("no daemon process group called 'service' runs and serves requests");
 }
+
+#[test]
+fn a_script_that_is_missing_is_told_and_keeps_no_other_site_down() {
+    let output = Site::configtest("WSGIScriptAlias /x \"@apps@/gone.py\"");
+    let text = tools::both(&output);
+    let line = text.lines().find(|line| line.contains("gone.py")).unwrap_or_default();
+    assert!(line.contains("httpd.conf:") && line.contains("does not exist"), "{text}");
+    assert!(output.status.success(), "{text}");
+}

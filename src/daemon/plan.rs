@@ -3,6 +3,7 @@
 
 pub(crate) mod dump;
 mod mounts;
+pub(crate) mod scripts;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -92,6 +93,8 @@ pub(crate) trait System {
     fn python(&self, home: Option<&str>) -> Result<String, String>;
     /// The content of a file.
     fn read(&self, path: &str) -> Result<String, String>;
+    /// What keeps a user with these groups from reading a file, and what to do.
+    fn barrier(&self, path: &str, uid: u32, gids: &[u32]) -> Option<String>;
     /// Whether there is such a directory.
     fn is_directory(&self, path: &str) -> bool;
 }

@@ -304,23 +304,33 @@ fn library(prefix: &Path, version: &str) -> Option<PathBuf> {
 
 /// Checks that every folder above `path` can be entered and `path` itself be read.
 fn reach(path: &Path, uid: u32, gids: &[u32]) -> Result<(), LocateFault> {
+    match barrier(path, uid, gids, "or put Python elsewhere") {
+        None => Ok(()),
+        Some(text) => fault(text),
+    }
+}
+
+/// What keeps a user with these groups from reading a file, by permission bits: the first component that is not
+/// there or in the way, and what to do, which may end in another way out.
+#[must_use]
+pub fn barrier(path: &Path, uid: u32, gids: &[u32], elsewhere: &str) -> Option<String> {
     let mut known = PathBuf::new();
     for component in path.components() {
         known.push(component);
-        let Ok(facts) = fs::metadata(&known) else { return fault(missing(&known)) };
+        let Ok(facts) = fs::metadata(&known) else { return Some(missing(&known)) };
         let (need, verb) = if facts.is_dir() { (0o1, "entered") } else { (0o4, "read") };
         if !allowed(&facts, uid, gids, need) {
             let letter = if need == 0o1 { "x" } else { "r" };
-            return fault(format!(
-                "{} cannot be {verb} by httpd's user (uid {uid}): its mode is {:04o}; allow it (chmod o+{letter} {}) \
-                 or put Python elsewhere",
+            return Some(format!(
+                "{} cannot be {verb} by user {uid}: its mode is {:04o}; allow it (chmod o+{letter} {}) \
+                 {elsewhere}",
                 known.display(),
                 facts.mode() & 0o7777,
                 known.display()
             ));
         }
     }
-    Ok(())
+    None
 }
 
 fn allowed(facts: &fs::Metadata, uid: u32, gids: &[u32], need: u32) -> bool {

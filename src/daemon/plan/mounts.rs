@@ -94,7 +94,7 @@ fn inside<'p>(path: &'p str, chroot: Option<&str>) -> Option<&'p str> {
 impl Written<'_> {
     /// The group it runs in, where no request is needed to know. (A directory section may say otherwise;
     /// then the application is loaded there as well.)
-    fn group(&self) -> Option<&str> {
+    pub(super) fn group(&self) -> Option<&str> {
         let written = self.options.process_group.as_ref().or(self.request.process_group.as_ref());
         written?.fixed()
     }

@@ -25,6 +25,10 @@ impl System for Fake {
         Some(User { name, uid, gid: Some(gid), home })
     }
 
+    fn barrier(&self, path: &str, uid: u32, gids: &[u32]) -> Option<String> {
+        (path.starts_with("/closed") && uid != 1000).then(|| format!("closed to {uid} {gids:?}"))
+    }
+
     fn user_numbered(&self, uid: u32) -> User {
         let known = ["httpd", "blog", "root"].iter().filter_map(|name| self.user_named(name));
         known.into_iter().find(|user| user.uid == uid).unwrap_or(User {
@@ -715,4 +719,19 @@ fn a_dump_tells_of_all_options() {
         let expected = option.has_effect() && !elsewhere.contains(&option.name);
         assert_eq!(told(option.name), expected, "{}", option.name);
     }
+}
+
+#[test]
+fn scripts_that_cannot_be_read_are_told_of_those_who_are_to_read_them() {
+    let world = world()
+        .group("blog user=blog")
+        .alias("/open", "/srv/a.wsgi", None)
+        .alias("/own", "/closed/b.wsgi", Some("blog"))
+        .alias("/shut", "/closed/c.wsgi", None)
+        .alias("^/x(.*)", "/closed/$1.wsgi", None);
+    let input = world.input();
+    let told = scripts::unreadable(&input, &plan(&input, &world.system), &world.system);
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.starts_with("/f:102: WSGIScriptAlias: requests for /closed/c.wsgi"), "{told}");
+    assert!(told.contains("closed to 33"), "{told}");
 }
