@@ -367,7 +367,7 @@ fn directives_stand_where_they_may() {
         let (host, directory) = match entry.scope {
             Scope::Global => (false, false),
             Scope::Server => (true, false),
-            Scope::ServerDir | Scope::ServerDirHtaccess => (true, true),
+            Scope::ServerDir | Scope::ServerDirHtaccess | Scope::ServerDirAuth => (true, true),
             Scope::Dir => (false, true),
         };
         for (lines, allowed) in [
@@ -404,7 +404,8 @@ fn htaccess_files_hold_what_they_may() {
                 .conf("</Directory>");
             let allowed = matches!(
                 (entry.scope, class),
-                (Scope::ServerDirHtaccess, "FileInfo") | (Scope::Dir, "AuthConfig")
+                (Scope::ServerDirHtaccess, "FileInfo")
+                    | (Scope::ServerDirAuth | Scope::Dir, "AuthConfig")
             );
             expected.push((folder, allowed));
         }

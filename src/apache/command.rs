@@ -188,6 +188,7 @@ const fn allowed(scope: &Scope) -> c_int {
         Scope::Global | Scope::Server => sys::RSRC_CONF,
         Scope::ServerDir => sys::RSRC_CONF | sys::ACCESS_CONF,
         Scope::ServerDirHtaccess => sys::RSRC_CONF | sys::ACCESS_CONF | sys::OR_FILEINFO,
+        Scope::ServerDirAuth => sys::RSRC_CONF | sys::ACCESS_CONF | sys::OR_AUTHCFG,
         Scope::Dir => sys::ACCESS_CONF | sys::OR_AUTHCFG,
     }
 }

@@ -341,9 +341,9 @@ both_modes!(path_info_can_be_refused, |site| {
 
 both_modes!(htaccess_files_may_set_what_is_theirs, |site| {
     let access = "Options +ExecCGI\nAddHandler wsgi-script .wsgi\nWSGICallableObject other\n\
-        WSGIScriptReloading Off\nWSGIPassAuthorization On\nWSGIChunkedRequest On\n\
+        WSGIPassAuthorization On\nWSGIChunkedRequest On\n\
         WSGIErrorOverride On\nWSGIMapHEADToGET Off\nWSGIEnableSendfile On\n";
-    let server = handled(site, "AllowOverride FileInfo Options", access);
+    let server = handled(site, "AllowOverride AuthConfig FileInfo Options", access);
     assert_eq!(server.get("/sub/app.wsgi").expect(200).text(), "other other");
     // Without a handler it is a file like any other.
     assert!(server.get("/app.wsgi").expect(200).text().contains("def answering"));

@@ -43,6 +43,8 @@ pub enum Scope {
     ServerDir,
     /// As `ServerDir`, and `.htaccess` where `AllowOverride` grants `FileInfo`.
     ServerDirHtaccess,
+    /// As `ServerDir`, and `.htaccess` where `AllowOverride` grants `AuthConfig`.
+    ServerDirAuth,
     /// `<Directory>` and its like, and `.htaccess` where `AllowOverride` grants `AuthConfig`.
     Dir,
 }
@@ -91,6 +93,9 @@ impl Entry {
             Scope::ServerDir => "server config, virtual host, directory",
             Scope::ServerDirHtaccess => {
                 "server config, virtual host, directory, .htaccess (AllowOverride FileInfo)"
+            }
+            Scope::ServerDirAuth => {
+                "server config, virtual host, directory, .htaccess (AllowOverride AuthConfig)"
             }
             Scope::Dir => "directory, .htaccess (AllowOverride AuthConfig)",
         }
@@ -261,7 +266,7 @@ const BASIC: &[Entry] = &[
     // How a request is treated.
     Entry {
         name: "WSGIPassAuthorization",
-        scope: Scope::ServerDirHtaccess,
+        scope: Scope::ServerDirAuth,
         syntax: "WSGIPassAuthorization On|Off|Auto",
         default: "Auto",
         help: "Says whether applications see the Authorization header",
@@ -273,7 +278,7 @@ const BASIC: &[Entry] = &[
     },
     Entry {
         name: "WSGIScriptReloading",
-        scope: Scope::ServerDirHtaccess,
+        scope: Scope::ServerDir,
         syntax: "WSGIScriptReloading On|Off",
         default: "On",
         help: "Loads a script again when its file has changed",
