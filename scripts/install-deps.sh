@@ -48,9 +48,11 @@ main() {
 build_packages() {
     case $family in
         apt)
-            # Any one libclang does; the unversioned package is the distribution's choice.
+            # Any one libclang does (libclang-cpp is another library); the unversioned package is the
+            # distribution's choice.
             clang=libclang-dev
-            [ -z "$(ls -d /usr/lib/llvm-*/lib/libclang*.so* 2>/dev/null)" ] || clang=
+            [ -z "$(ls -d /usr/lib/llvm-*/lib/libclang.so* \
+                /usr/lib/llvm-*/lib/libclang-[0-9]*.so* 2>/dev/null)" ] || clang=
             # shellcheck disable=SC2086
             need apache2-dev gcc libc6-dev pkg-config ca-certificates $clang
             ;;
