@@ -172,6 +172,7 @@ const VARIABLES: &[&str] = &[
     "RSRC_CONF",
     "SATISFY_ANY",
     "ap_run_mode",
+    "ap_conftree",
     "ap_server_conf",
 ];
 

@@ -337,9 +337,14 @@ fn group_without_threads_serves_no_requests() {
 
 #[test]
 fn a_script_that_is_missing_is_told_and_keeps_no_other_site_down() {
-    let output = Site::configtest("WSGIScriptAlias /x \"@apps@/gone.py\"");
-    let text = tools::both(&output);
-    let line = text.lines().find(|line| line.contains("gone.py")).unwrap_or_default();
-    assert!(line.contains("httpd.conf:") && line.contains("does not exist"), "{text}");
-    assert!(output.status.success(), "{text}");
+    for lines in [
+        "WSGIScriptAlias /x \"@apps@/gone.py\"",
+        "WSGIImportScript \"@apps@/gone.py\" process-group=%{GLOBAL} application-group=x",
+        "<Location /x>\nWSGIAccessScript \"@apps@/gone.py\"\n</Location>",
+        "WSGIHandlerScript pages \"@apps@/gone.py\"",
+    ] {
+        let text = accepted(lines);
+        let line = text.lines().find(|line| line.contains("gone.py")).unwrap_or_default();
+        assert!(line.contains("httpd.conf:") && line.contains("does not exist"), "{text}");
+    }
 }

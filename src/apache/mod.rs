@@ -27,6 +27,7 @@ pub(crate) mod scoreboard;
 pub(crate) mod server;
 pub(crate) mod slot;
 pub(crate) mod table;
+pub(crate) mod tree;
 pub(crate) mod wait;
 
 pub(crate) use body::Body;

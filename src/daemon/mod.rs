@@ -21,7 +21,7 @@ use self::parent::Parent;
 use self::plan::Outcome;
 use self::read::{Configuration, ThisSystem};
 use crate::apache::hook::{ConfigHook, Refused, ServerHook, Wiring};
-use crate::apache::{Pool, Server, log, process};
+use crate::apache::{Pool, Server, log, process, tree};
 use crate::config::attach::ServerConfig;
 
 /// The configuration has been read: a test of it fails by what is wrong with daemon mode, each told in
@@ -43,7 +43,10 @@ impl<W: Wiring<Server = ServerConfig>> ConfigHook for Check<W> {
             return Err(Refused);
         }
         // The test does not fail by them: one site's missing script must not keep all others from a reload.
-        for script in plan::scripts::unreadable(&input, &outcome, &ThisSystem) {
+        let asked = tree::written(|name| {
+            plan::scripts::ASKED.iter().any(|known| known.eq_ignore_ascii_case(name))
+        });
+        for script in plan::scripts::unreadable(&input, &asked, &outcome, &ThisSystem) {
             log::startup(&script);
         }
         Ok(())

@@ -6,6 +6,7 @@
 #include "http_main.h"
 #include "http_protocol.h"
 #include "http_request.h"
+#include "util_cfgtree.h"
 #include "util_filter.h"
 #include "util_script.h"
 #include "mod_auth.h"

@@ -730,8 +730,20 @@ fn scripts_that_cannot_be_read_are_told_of_those_who_are_to_read_them() {
         .alias("/shut", "/closed/c.wsgi", None)
         .alias("^/x(.*)", "/closed/$1.wsgi", None);
     let input = world.input();
-    let told = scripts::unreadable(&input, &plan(&input, &world.system), &world.system);
-    let [told] = &told[..] else { panic!("{told:?}") };
-    assert!(told.starts_with("/f:102: WSGIScriptAlias: requests for /closed/c.wsgi"), "{told}");
+    let asked = [
+        ("WSGIAccessScript", "/closed/d.py application-group=x"),
+        ("WSGIHandlerScript", "pages /closed/e.py"),
+        ("WSGIHandlerScript", "pages /closed/f.py process-group=blog"),
+    ]
+    .map(|(name, arguments)| crate::apache::tree::Written {
+        name: name.to_owned(),
+        arguments: arguments.to_owned(),
+        place: Place { file: "/f".to_owned(), line: 7 },
+    });
+    let told = scripts::unreadable(&input, &asked, &plan(&input, &world.system), &world.system);
+    let [told, access, handler] = &told[..] else { panic!("{told:?}") };
+    assert!(told.starts_with("/f:102: WSGIScriptAlias: /closed/c.wsgi will not run"), "{told}");
+    assert!(access.starts_with("/f:7: WSGIAccessScript: /closed/d.py"), "{access}");
+    assert!(handler.starts_with("/f:7: WSGIHandlerScript: /closed/e.py"), "{handler}");
     assert!(told.contains("closed to 33"), "{told}");
 }
