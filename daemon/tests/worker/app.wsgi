@@ -122,6 +122,9 @@ def application(environ, start_response):
     if path == "/stuck":
         import ctypes
         ctypes.PyDLL(None).poll(None, 0, int(query))
+    if path == "/hold-gil":
+        import ctypes
+        ctypes.PyDLL(None).system(b"cd '%s' && printf x >here && read x <go" % HERE.encode())
     if path == "/return-from-fork":
         child = os.fork()
         if child:

@@ -730,6 +730,22 @@ fn a_held_gil_is_noticed_and_its_request_answered() {
 }
 
 #[test]
+fn requests_that_nobody_can_read_are_handed_back() {
+    let daemon = Plan::new(2).serve();
+    let mut kept = daemon.connect();
+    kept.get("/hello");
+    let mut holding = daemon.connect();
+    holding.send(&Ask::new("/hold-gil"));
+    daemon.held();
+    kept.send(&Ask::new("/count-me"));
+    daemon.retire(None);
+    assert!(matches!(kept.next(), Frame::GoAway(1)));
+    daemon.release();
+    assert_eq!(holding.response(|_, _| ()).text(), "Hello World");
+    assert!(!daemon.plan.path("counted").exists());
+}
+
+#[test]
 fn a_request_that_waited_too_long_is_not_run() {
     let mut plan = Plan::new(1);
     plan.setup.timeouts.queue = Some(Duration::from_secs(1));
@@ -882,7 +898,7 @@ fn mounts_share_what_they_name() {
 
 /// System calls between two marks, of the thread that makes them.
 #[test]
-fn a_small_kept_request_takes_two_system_calls() {
+fn a_small_kept_request_takes_five_system_calls() {
     let Ok(found) = std::process::Command::new("strace").arg("-V").output() else {
         eprintln!("skipped: no strace here");
         return;
@@ -914,7 +930,8 @@ fn a_small_kept_request_takes_two_system_calls() {
         .iter()
         .filter(|line| thread(line) == serving && !line.contains("resumed>"))
         .collect();
-    // The rest of the first mark and the beginning of the last.
-    let extra = 2;
-    assert!(calls.len() <= 200 + extra, "{} calls: {:#?}", calls.len(), &calls[..20]);
+    // It waits, receives, sends, watches the connection again and looks whether something else has come. Beside
+    // that there are the rest of the first mark and the beginning of the last.
+    let extra = 5;
+    assert!(calls.len() <= 500 + extra, "{} calls: {:#?}", calls.len(), &calls[..20]);
 }

@@ -4,8 +4,11 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use super::own::Guarded;
+use super::socket::Wait;
 
 /// Most descriptors of one [`wait`].
 pub const MOST: usize = 64;
@@ -38,6 +41,65 @@ pub fn wait(watched: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result
         }
     }
     Ok(bits)
+}
+
+/// Descriptors that any number of threads wait for together. One that has something to be received (an end and an
+/// error count) is told to one thread, once, and not again before [`Set::watch`].
+#[derive(Debug)]
+pub struct Set(Guarded);
+
+impl Set {
+    /// An empty one.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no memory is passed.
+        let raw = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: just made, and nobody else knows it.
+        Ok(Self(Guarded::new(unsafe { OwnedFd::from_raw_fd(raw) })))
+    }
+
+    /// Has the next thing that happens to a descriptor told by this number, for the first time or again.
+    pub fn watch(&self, descriptor: BorrowedFd<'_>, number: u64) -> io::Result<()> {
+        match self.control(libc::EPOLL_CTL_MOD, descriptor, number) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                self.control(libc::EPOLL_CTL_ADD, descriptor, number)
+            }
+            done => done,
+        }
+    }
+
+    /// Forgets a descriptor. To be called before it is closed: a copy that the application has forked would keep it
+    /// here.
+    pub fn forget(&self, descriptor: BorrowedFd<'_>) {
+        // It can only fail where it is not known.
+        let _ = self.control(libc::EPOLL_CTL_DEL, descriptor, 0);
+    }
+
+    fn control(&self, what: c_int, descriptor: BorrowedFd<'_>, number: u64) -> io::Result<()> {
+        let events = (libc::EPOLLIN | libc::EPOLLONESHOT).cast_unsigned();
+        let mut event = libc::epoll_event { events, u64: number };
+        let (set, descriptor) = (self.0.as_fd().as_raw_fd(), descriptor.as_raw_fd());
+        // SAFETY: the event lives through the call, which copies it.
+        check(unsafe { libc::epoll_ctl(set, what, descriptor, &raw mut event) }).map(drop)
+    }
+
+    /// Waits until one of the descriptors has something, and gives its number. With [`Wait::No`], and after a signal,
+    /// it may be none.
+    pub fn next(&self, wait: Wait) -> io::Result<Option<u64>> {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        let timeout = match wait {
+            Wait::Yes => -1,
+            Wait::No => 0,
+        };
+        // SAFETY: room for the one event that is asked for.
+        let count =
+            unsafe { libc::epoll_wait(self.0.as_fd().as_raw_fd(), &raw mut event, 1, timeout) };
+        match check(count) {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(event.u64)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Accepts a connection, close-on-exec; `None` where none waits. The listener does not block.
@@ -93,7 +155,7 @@ impl Wake {
     }
 }
 
-impl std::os::fd::AsFd for Wake {
+impl AsFd for Wake {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -147,6 +209,23 @@ mod tests {
         assert_eq!(wait(&both, None).unwrap(), 0b10);
         other.clear();
         assert_eq!(wait(&both, Some(Duration::ZERO)).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_has_something_is_told_once_until_it_is_watched_again() {
+        let set = Set::new().unwrap();
+        let (one, other) = (Wake::new().unwrap(), Wake::new().unwrap());
+        set.watch(one.as_fd(), 1).unwrap();
+        set.watch(other.as_fd(), 2).unwrap();
+        assert_eq!(set.next(Wait::No).unwrap(), None);
+        other.set();
+        assert_eq!(set.next(Wait::Yes).unwrap(), Some(2));
+        assert_eq!(set.next(Wait::No).unwrap(), None);
+        set.watch(other.as_fd(), 3).unwrap();
+        assert_eq!(set.next(Wait::Yes).unwrap(), Some(3));
+        set.watch(other.as_fd(), 3).unwrap();
+        set.forget(other.as_fd());
+        assert_eq!(set.next(Wait::No).unwrap(), None);
     }
 
     #[test]

@@ -65,8 +65,14 @@ pub(super) struct Clock {
     teller: Teller,
 }
 
+/// How long a connection that was handed back may wait for a thread to see to it: none may ever come where the
+/// application keeps the GIL.
+const SWEEP: Duration = Duration::from_millis(250);
+
 /// The process takes no more requests.
 struct Drain {
+    /// When connections that no thread sees to are ended by the clock.
+    sweep: Instant,
     /// Those that have not ended by then are answered without their applications.
     until: Option<Instant>,
 }
@@ -131,6 +137,7 @@ impl Clock {
                 self.signalled();
             }
             if ready & waiting != 0 {
+                self.shared.pool.seek();
                 self.crowd_since = Some(Instant::now());
             }
         }
@@ -175,6 +182,7 @@ impl Clock {
             self.crowd_since.map(|since| since + GRACE),
             self.pressed_since.map(|since| since + PATIENCE),
             self.drain.as_ref().and_then(|drain| drain.until),
+            self.drain.as_ref().map(|drain| drain.sweep),
             self.ending,
             self.request_time(now),
         ];
@@ -299,6 +307,10 @@ impl Clock {
             return;
         }
         let pool = &self.shared.pool;
+        if now >= drain.sweep {
+            drain.sweep = now + SWEEP;
+            pool.sweep();
+        }
         let quiet = pool.quiet();
         let late = drain.until.is_some_and(|until| now >= until);
         if self.shared.setup.threads == 0 && !late {
@@ -346,7 +358,7 @@ impl Clock {
                     (one, other) => one.or(other),
                 };
             }
-            None => self.drain = Some(Drain { until }),
+            None => self.drain = Some(Drain { sweep: Instant::now() + SWEEP, until }),
         }
         self.shared.retire();
         if self.shared.setup.threads == 0 {
@@ -358,6 +370,8 @@ impl Clock {
     fn report(&mut self) {
         let shared = self.shared;
         let pool = &shared.pool;
+        // Ends those that have said nothing for too long.
+        drop(pool.silent());
         let count = |what| u32::try_from(pool.count(what)).unwrap_or(u32::MAX);
         let stuck = shared.stuck();
         let oldest = pool.seats.iter().filter_map(Seat::serving_since).map(|(_, us)| us).min();
@@ -456,12 +470,17 @@ impl Clock {
         }
         self.shared.main.set();
         let shared = self.shared;
+        if let Err(error) = shared.pool.open() {
+            let text = format!("the listener cannot be waited for: {error}");
+            shared.status.log(Level::Error, &text);
+            own::leave(1);
+        }
         let stack = shared.setup.stack_size.unwrap_or(STACK);
         let stack = usize::try_from(stack).unwrap_or(usize::MAX);
         for me in 0..shared.pool.seats.len() {
             let builder =
                 std::thread::Builder::new().name(format!("wsgi-{}", me + 1)).stack_size(stack);
-            if let Err(error) = builder.spawn(move || thread::run(shared, me)) {
+            if let Err(error) = builder.spawn(move || thread::run(shared)) {
                 let text = format!(
                     "only {me} of {} threads can be started: {error}",
                     shared.pool.seats.len()

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use super::line::Line;
+use super::line::{AT_ONCE, Line};
 use super::shared::{Shared, now_us};
 use crate::os::own;
 use crate::os::socket::Wait;
@@ -23,9 +23,6 @@ const WINDOW: u32 = 512 * 1024;
 
 /// While a response is being sent, how often a look is taken whether anybody still wants it.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Up to this size a socket that takes anything takes all of a send.
-const AT_ONCE: usize = 16 * 1024;
 
 /// Files up to this size are sent as bytes: that takes fewer calls than passing a descriptor.
 const SMALL_FILE: u64 = MAX_STREAM as u64;
@@ -373,7 +370,7 @@ impl Exchange for Remote<'_> {
     }
 
     fn takes_at_once(&mut self, size: usize) -> bool {
-        size <= AT_ONCE && socket::takes_at_once(self.line.socket())
+        size <= AT_ONCE && (self.line.takes_at_once() || socket::takes_at_once(self.line.socket()))
     }
 
     fn send_file(

@@ -28,6 +28,8 @@ struct Sending {
     stage: Stage,
     /// Nothing reaches the other side any more.
     gone: bool,
+    /// Whether nothing of the response has been sent.
+    untouched: bool,
 }
 
 /// How far the response is.
@@ -60,7 +62,13 @@ pub(super) enum Answered {
 
 impl Line {
     pub(super) fn new(socket: Arc<Guarded>) -> Self {
-        let state = Sending { out: Vec::new(), number: 0, stage: Stage::Idle, gone: false };
+        let state = Sending {
+            out: Vec::new(),
+            number: 0,
+            stage: Stage::Idle,
+            gone: false,
+            untouched: true,
+        };
         Self { socket, state: Mutex::new(state) }
     }
 
@@ -78,6 +86,14 @@ impl Line {
         state.number = number;
         state.stage = Stage::Before;
         state.out.clear();
+        state.untouched = true;
+    }
+
+    /// Whether what is to be sent next goes without a wait: the other side has taken all that was sent before a
+    /// request when it sends that, so there is room.
+    pub(super) fn takes_at_once(&self) -> bool {
+        let state = self.lock();
+        state.untouched && state.out.len() <= AT_ONCE
     }
 
     /// Nobody wants the response any more.
@@ -293,6 +309,7 @@ impl Line {
             state.gone = true;
             return false;
         }
+        state.untouched = false;
         match socket::send(self.socket(), slices, descriptors, Wait::Yes) {
             Ok(()) => true,
             Err(fault) => {
@@ -306,6 +323,9 @@ impl Line {
         }
     }
 }
+
+/// Up to this size an empty socket takes all of a send, and one that takes anything almost all.
+pub(super) const AT_ONCE: usize = 16 * 1024;
 
 /// What goes with the end of a response whose application goes on.
 const LINGER: Ending = Ending { flush: true, close: false, linger: true };

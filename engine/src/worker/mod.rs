@@ -1,8 +1,8 @@
 //! Life inside a daemon process: a Python that was executed loads this engine and hands it its main thread.
 //!
 //! Threads: Python's main thread imports, runs handlers of signals and ends the process (`main`); the clock never
-//! enters Python and keeps time, talks to the supervisor and watches the listener (`clock`); each worker thread has one
-//! connection at a time, or takes part in accepting one (`pool`, `thread`).
+//! enters Python and keeps time, talks to the supervisor and watches the listener while no seat is free (`clock`); worker
+//! threads serve what comes on the connections (`pool`), whichever that is (`queue`, `thread`).
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod imports;
 mod line;
 mod main;
 mod pool;
+mod queue;
 mod seat;
 mod setup;
 mod shared;

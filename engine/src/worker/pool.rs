@@ -1,8 +1,8 @@
-//! Who accepts the next connection, and which connections are given back.
+//! Which connections there are, and which are given back.
 //!
-//! A thread without a connection takes part in accepting: one leads (waits for the listener), the others wait to
-//! lead, the one that came last first. A thread has one connection at a time, so kept and active ones never exceed the
-//! threads. A connection that has not said who it is has no thread: the leader keeps it beside the listener.
+//! A connection has a seat, and there are as many seats as threads: kept and active ones never exceed the threads,
+//! so that there is one for each request that comes. While no seat is free the listener is left to other processes. A
+//! connection that has not said who it is has no seat.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::exchange::Receiving;
 use super::line::Line;
+use super::queue::Queue;
 use super::seat::{Count, Seat};
-use crate::os::event::{self, Wake};
+use crate::os::event::{self, Set, Wake};
 use crate::os::own::Guarded;
 use crate::os::socket::{self, Wait};
 use crate::os::{Arrival, Inbound};
@@ -40,72 +41,78 @@ pub(super) struct Admission {
     pub(super) timeout: Option<Duration>,
 }
 
-/// The threads and what they wait for.
+/// The number of the listener in the [`Queue`]; those of seats begin with 0.
+const LISTENER: u64 = u64::MAX;
+/// That of the first connection that has not said who it is.
+const FIRST_INFANT: u64 = 1 << 32;
+
+/// The connections and what is waited for.
 pub(super) struct Pool {
     pub(super) seats: Vec<Seat>,
+    pub(super) queue: Queue,
     listener: Guarded,
     admission: Admission,
-    gate: Mutex<Gate>,
-    /// Wakes the leader.
-    lead: Wake,
+    door: Mutex<Door>,
     /// Wakes the clock.
     pub(super) clock: Wake,
     retiring: AtomicBool,
-    /// No thread is without a connection.
+    /// No seat is free.
     crowded: AtomicBool,
+    /// Somebody has been seen waiting in the listener.
+    sought: AtomicBool,
     /// One connection is to be given back: somebody waits in the listener.
     pressed: AtomicBool,
-    starved: AtomicBool,
-    /// How often in a row that was so.
+    /// How often in a row nothing could be accepted.
     failures: AtomicU32,
     complaints: Mutex<Vec<String>>,
 }
 
-struct Gate {
-    led: bool,
-    waiting: Vec<usize>,
-    promoted: Option<usize>,
+/// Where connections come in. Held by whoever lets one in or has one leave.
+struct Door {
     nursery: Vec<Infant>,
+    next: u64,
 }
 
 /// A connection that has not said who it is.
 struct Infant {
+    number: u64,
     socket: Arc<Guarded>,
     since: Instant,
 }
 
-/// A connection that is who it has to be.
-pub(super) struct Fresh {
+/// A connection on which something has come.
+pub(super) struct Arrived {
+    /// Its seat.
+    pub(super) place: usize,
     pub(super) line: Arc<Line>,
     pub(super) receiving: Receiving,
+    /// Whether there was no request on it before.
+    pub(super) first: bool,
 }
 
 /// What a connection has said of itself.
 enum Word {
     Nothing(Arc<Guarded>),
-    Good(Box<Fresh>),
+    Good(Arc<Line>, Box<Receiving>),
     Bad,
+    /// There can be none now.
+    Starved,
 }
 
 impl Pool {
     pub(super) fn new(listener: Guarded, threads: usize, admission: Admission) -> io::Result<Self> {
         event::set_nonblocking(listener.as_fd())?;
         Ok(Self {
-            seats: (0..threads).map(|_| Seat::new()).collect(),
+            seats: (0..threads).map(|_| Seat::default()).collect(),
+            queue: Queue::new(Set::new()?),
             listener,
             admission,
-            gate: Mutex::new(Gate {
-                led: false,
-                waiting: Vec::new(),
-                promoted: None,
-                nursery: Vec::new(),
-            }),
-            lead: Wake::new()?,
+            door: Mutex::new(Door { nursery: Vec::new(), next: FIRST_INFANT }),
             clock: Wake::new()?,
             retiring: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
+            sought: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
-            starved: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             complaints: Mutex::default(),
         })
@@ -133,9 +140,27 @@ impl Pool {
         self.pressed.store(on, Ordering::SeqCst);
     }
 
-    /// Whether it is the calling thread that gives its connection back, after the request it has served.
+    /// Whether the connection of a request that was served is given back: who is kept goes before all who wait in the
+    /// listener, so nobody is kept while somebody waits there.
     pub(super) fn yields(&self) -> bool {
+        if self.gives_way() {
+            return true;
+        }
+        if !self.sought.load(Ordering::SeqCst) {
+            return false;
+        }
+        let sought = self.waits(&[]);
+        self.sought.store(sought, Ordering::SeqCst);
+        sought
+    }
+
+    fn gives_way(&self) -> bool {
         self.retiring() || self.pressed.swap(false, Ordering::SeqCst)
+    }
+
+    /// Takes note that somebody has been seen waiting in the listener.
+    pub(super) fn seek(&self) {
+        self.sought.store(true, Ordering::SeqCst);
     }
 
     /// Whether those who want to connect have not been accepted for a while, for want of descriptors or memory.
@@ -156,22 +181,49 @@ impl Pool {
         }
     }
 
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes connections from now on.
+    ///
+    /// # Errors
+    /// The system's, where the listener cannot be watched.
+    pub(super) fn open(&self) -> io::Result<()> {
+        self.queue.set.watch(self.listener(), LISTENER)
     }
 
     /// Leaves the listener, and hands back every connection that waits for a request.
     pub(super) fn retire(&self) {
         self.retiring.store(true, Ordering::SeqCst);
-        self.lead.set();
-        let mut gate = self.gate();
-        if !gate.led {
-            turn_away(&mut gate.nursery);
+        let mut door = self.door();
+        self.queue.set.forget(self.listener());
+        // Says to connections that have said nothing that nothing is read here.
+        let mut frame = Vec::new();
+        message::go_away(&mut frame, 0);
+        for infant in door.nursery.drain(..) {
+            // Where it fails there is nobody.
+            let _ = socket::send((*infant.socket).as_fd(), &[&frame], &[], Wait::No);
+            self.queue.set.forget((*infant.socket).as_fd());
         }
-        drop(gate);
+        drop(door);
         for seat in &self.seats {
-            seat.turn.notify_all();
             seat.hand_back();
+        }
+    }
+
+    /// Ends connections that wait for a thread after they were handed back. Requests on them were not read, and are
+    /// sent elsewhere.
+    pub(super) fn sweep(&self) {
+        for (place, seat) in self.seats.iter().enumerate() {
+            if !seat.handed_back() {
+                continue;
+            }
+            if let Some((line, receiving, _)) = seat.take() {
+                line.go_away(receiving.order.latest());
+                drop(receiving);
+                self.leave(place, &line);
+            }
         }
     }
 
@@ -182,168 +234,149 @@ impl Pool {
         longest.is_some_and(|(_, seat)| seat.hand_back())
     }
 
-    /// The thread waits for a request on its connection from now on.
-    pub(super) fn keep(&self, me: usize, line: &Arc<Line>, first: bool) {
-        let Some(seat) = self.seats.get(me) else { return };
-        seat.keep(line);
-        // Looked at after that, so that either this thread sees it or who has set it sees the seat. Who comes from
-        // the listener has not had its turn yet and gives way to nobody.
-        if if first { self.retiring() } else { self.yields() } {
-            seat.hand_back();
-        }
-    }
-
     pub(super) fn count(&self, what: Count) -> usize {
         self.seats.iter().filter(|seat| seat.count() == what).count()
     }
 
-    /// The next connection for a thread; `None` when no more are taken.
-    pub(super) fn next(&self, me: usize) -> Option<Fresh> {
-        let mut gate = self.gate();
-        if gate.led {
-            gate.waiting.push(me);
-            while gate.promoted != Some(me) {
-                if self.retiring() {
-                    return None;
-                }
-                let seat = self.seats.get(me)?;
-                gate = seat.turn.wait(gate).unwrap_or_else(PoisonError::into_inner);
-            }
-            gate.promoted = None;
-        }
-        gate.led = true;
-        let mut nursery = std::mem::take(&mut gate.nursery);
-        drop(gate);
-        self.crowded.store(false, Ordering::SeqCst);
-        let fresh = self.lead(&mut nursery);
-        if let (Some(fresh), Some(seat)) = (&fresh, self.seats.get(me)) {
-            // From here on its seat says that it is there.
-            seat.keep(&fresh.line);
-        }
-        let mut gate = self.gate();
-        gate.nursery = nursery;
-        match gate.waiting.pop() {
-            Some(next) if !self.retiring() => {
-                gate.promoted = Some(next);
-                drop(gate);
-                if let Some(seat) = self.seats.get(next) {
-                    seat.turn.notify_one();
-                }
-            }
-            _ => {
-                gate.led = false;
-                if self.retiring() {
-                    turn_away(&mut gate.nursery);
-                }
-                drop(gate);
-                self.crowded.store(true, Ordering::SeqCst);
-                // It watches the listener as long as no thread does.
-                self.clock.set();
-            }
-        }
-        fresh
+    fn free(&self) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.count() == Count::Free)
     }
 
-    fn lead(&self, nursery: &mut Vec<Infant>) -> Option<Fresh> {
-        loop {
-            if self.retiring() {
-                turn_away(nursery);
-                return None;
+    /// The connection behind a number of the queue; `None` where there is nothing to be served.
+    pub(super) fn arrived(&self, number: u64) -> Option<Arrived> {
+        match usize::try_from(number).ok().and_then(|place| Some((place, self.seats.get(place)?))) {
+            Some((place, seat)) => {
+                let (line, receiving, first) = seat.take()?;
+                Some(Arrived { place, line, receiving, first })
             }
-            let now = Instant::now();
-            nursery.retain(|infant| infant.since + HELLO_WITHIN > now);
-            let starved = self.starved.load(Ordering::Relaxed);
-            let timeout = nursery.first().map(|oldest| oldest.since + HELLO_WITHIN - now);
-            let timeout =
-                if starved { Some(timeout.unwrap_or(STARVED).min(STARVED)) } else { timeout };
-            let mut watched = Vec::with_capacity(nursery.len() + 2);
-            watched.push(self.lead.as_fd());
-            watched.extend(nursery.iter().map(|infant| (*infant.socket).as_fd()));
-            if !starved {
-                watched.push(self.listener());
-            }
-            let listener = watched.len() - 1;
-            let ready = match event::wait(&watched, timeout) {
-                Ok(ready) => ready,
-                Err(error) => {
-                    self.complain(format!("connections cannot be waited for: {error}"));
-                    // Whoever cannot wait must not spin.
-                    std::thread::sleep(STARVED);
-                    continue;
-                }
-            };
-            drop(watched);
-            self.starved.store(false, Ordering::Relaxed);
-            for index in (0..nursery.len()).rev() {
-                if ready & (1 << (index + 1)) != 0 {
-                    let infant = nursery.remove(index);
-                    match self.listen_to(infant.socket) {
-                        Word::Good(fresh) => {
-                            self.look_behind(nursery);
-                            return Some(*fresh);
-                        }
-                        Word::Nothing(socket) => {
-                            nursery.push(Infant { socket, since: infant.since });
-                            nursery.sort_by_key(|infant| infant.since);
-                        }
-                        Word::Bad => {}
-                    }
-                }
-            }
-            if !starved
-                && ready & (1 << listener) != 0
-                && let Some(fresh) = self.accept(nursery)
-            {
-                return Some(fresh);
+            None => self.let_in(number),
+        }
+    }
+
+    /// Whether a number of the queue is that of a seat.
+    pub(super) fn is_seat(&self, number: u64) -> bool {
+        usize::try_from(number).is_ok_and(|place| place < self.seats.len())
+    }
+
+    /// Waits for the next request of a connection, which stays in its seat.
+    pub(super) fn keep(&self, arrived: Arrived) {
+        let Arrived { place, line, receiving, first } = arrived;
+        let Some(seat) = self.seats.get(place) else { return };
+        seat.keep(receiving, first);
+        // Looked at after that, so that either this thread sees it or who has set it sees the seat. Who comes from
+        // the listener has not had its turn yet and gives way to nobody.
+        if if first { self.retiring() } else { self.gives_way() } {
+            seat.hand_back();
+        }
+        // Another thread may have it from here on.
+        if self.watch(line.socket(), place as u64).is_err() {
+            self.leave(place, &line);
+        }
+    }
+
+    /// The connection in a seat has ended.
+    pub(super) fn leave(&self, place: usize, line: &Line) {
+        self.queue.set.forget(line.socket());
+        let door = self.door();
+        if let Some(seat) = self.seats.get(place) {
+            seat.leave();
+        }
+        if self.retiring() {
+            drop(door);
+            self.clock.set();
+        } else if self.crowded.swap(false, Ordering::SeqCst) {
+            let _ = self.watch(self.listener(), LISTENER);
+            for infant in &door.nursery {
+                let _ = self.watch((*infant.socket).as_fd(), infant.number);
             }
         }
     }
 
-    fn accept(&self, nursery: &mut Vec<Infant>) -> Option<Fresh> {
+    fn watch(&self, descriptor: BorrowedFd<'_>, number: u64) -> io::Result<()> {
+        let done = self.queue.set.watch(descriptor, number);
+        if let Err(error) = &done {
+            self.complain(format!("a connection cannot be waited for: {error}"));
+        }
+        done
+    }
+
+    /// Lets a connection in where a seat is free: from the listener, or one that has something to say now.
+    fn let_in(&self, number: u64) -> Option<Arrived> {
+        let mut door = self.door();
         if self.retiring() {
             return None;
         }
+        let place = self.free();
+        let word = match place {
+            Some(_) if number == LISTENER => self.accept(),
+            Some(_) => {
+                let index = door.nursery.iter().position(|infant| infant.number == number)?;
+                Some(self.listen_to(door.nursery.remove(index).socket))
+            }
+            None => None,
+        };
+        let starved = matches!(word, Some(Word::Starved));
+        let arrived = match (place, word) {
+            (Some(place), Some(Word::Good(line, receiving))) => {
+                // From here on its seat says that it is there.
+                self.seats.get(place)?.sit(&line);
+                Some(Arrived { place, line, receiving: *receiving, first: true })
+            }
+            (_, Some(Word::Nothing(socket))) => {
+                if door.nursery.len() == NURSERY {
+                    let oldest = door.nursery.remove(0);
+                    self.queue.set.forget((*oldest.socket).as_fd());
+                }
+                let number = door.next;
+                door.next += 1;
+                if self.watch((*socket).as_fd(), number).is_ok() {
+                    door.nursery.push(Infant { number, socket, since: Instant::now() });
+                }
+                None
+            }
+            _ => None,
+        };
+        let full = self.free().is_none();
+        let sought = self.waits(&door.nursery);
+        self.sought.store(sought, Ordering::SeqCst);
+        if !sought {
+            self.press(false);
+        }
+        if full {
+            self.crowded.store(true, Ordering::SeqCst);
+            // It watches the listener as long as nobody else does.
+            self.clock.set();
+        } else if number == LISTENER {
+            if starved {
+                drop(door);
+                // There is a thread for each seat, and this seat's is this one.
+                std::thread::sleep(STARVED);
+            }
+            let _ = self.watch(self.listener(), LISTENER);
+        }
+        arrived
+    }
+
+    /// The next connection in the listener; `None` where there is none, or it is nobody's who may come in.
+    fn accept(&self) -> Option<Word> {
         let socket = match event::accept(self.listener()) {
             Ok(Some(socket)) => {
                 self.failures.store(0, Ordering::Relaxed);
                 Arc::new(Guarded::new(socket))
             }
-            Ok(None) => {
-                self.press(false);
-                return None;
-            }
+            Ok(None) => return None,
             Err(error) => {
                 // No descriptors or no memory: that passes when requests end.
-                self.starved.store(true, Ordering::Relaxed);
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 self.complain(format!("connections cannot be accepted: {error}"));
-                return None;
+                return Some(Word::Starved);
             }
         };
         if let Err(words) = self.check_peer((*socket).as_fd()) {
             self.complain(words);
             return None;
         }
-        match self.listen_to(socket) {
-            Word::Good(fresh) => {
-                self.look_behind(nursery);
-                Some(*fresh)
-            }
-            Word::Nothing(socket) => {
-                if nursery.len() == NURSERY {
-                    nursery.remove(0);
-                }
-                nursery.push(Infant { socket, since: Instant::now() });
-                None
-            }
-            Word::Bad => None,
-        }
-    }
-
-    /// Asks for another connection to be given back where more wait than there are threads.
-    fn look_behind(&self, nursery: &[Infant]) {
-        let more = self.gate().waiting.is_empty() && self.waits(nursery);
-        self.press(more);
+        Some(self.listen_to(socket))
     }
 
     fn waits(&self, nursery: &[Infant]) -> bool {
@@ -352,25 +385,30 @@ impl Pool {
         event::wait(&watched, Some(Duration::ZERO)).is_ok_and(|ready| ready != 0)
     }
 
-    /// Whether somebody waits for a thread now, while none leads.
+    /// Whether somebody waits for a seat now, while none is free.
     pub(super) fn somebody_waits(&self) -> bool {
-        let gate = self.gate();
-        !gate.led && self.waits(&gate.nursery)
+        self.crowded() && self.waits(&self.door().nursery)
     }
 
-    /// Connections that have said nothing, to be watched while no thread leads. Those that have done so for too long
+    /// Connections that have said nothing, to be watched while no seat is free. Those that have done so for too long
     /// are ended.
     pub(super) fn silent(&self) -> Vec<Arc<Guarded>> {
-        let mut gate = self.gate();
+        let mut door = self.door();
         let now = Instant::now();
-        gate.nursery.retain(|infant| infant.since + HELLO_WITHIN > now);
-        gate.nursery.iter().map(|infant| Arc::clone(&infant.socket)).collect()
+        door.nursery.retain(|infant| {
+            let stays = infant.since + HELLO_WITHIN > now;
+            if !stays {
+                self.queue.set.forget((*infant.socket).as_fd());
+            }
+            stays
+        });
+        door.nursery.iter().map(|infant| Arc::clone(&infant.socket)).collect()
     }
 
     /// Whether no connection is left, and none is about to be accepted.
     pub(super) fn quiet(&self) -> bool {
-        !self.gate().led
-            && self.seats.iter().all(|seat| matches!(seat.count(), Count::Free | Count::Abandoned))
+        let Ok(_door) = self.door.try_lock() else { return false };
+        self.seats.iter().all(|seat| matches!(seat.count(), Count::Free | Count::Abandoned))
     }
 
     fn check_peer(&self, socket: BorrowedFd<'_>) -> Result<(), String> {
@@ -412,8 +450,7 @@ impl Pool {
                     let _ = socket::set_receive_timeout((*socket).as_fd(), self.admission.timeout);
                     let _ = socket::set_send_timeout((*socket).as_fd(), self.admission.timeout);
                     let line = Arc::new(Line::new(socket));
-                    let receiving = Receiving { inbound, order };
-                    return Word::Good(Box::new(Fresh { line, receiving }));
+                    return Word::Good(line, Box::new(Receiving { inbound, order }));
                 }
                 Err(words) => words.to_owned(),
             },
@@ -436,16 +473,6 @@ impl Pool {
             );
         }
         Ok(())
-    }
-}
-
-/// Says to connections that have said nothing that nothing is read here.
-fn turn_away(nursery: &mut Vec<Infant>) {
-    let mut frame = Vec::new();
-    message::go_away(&mut frame, 0);
-    for infant in nursery.drain(..) {
-        // Where it fails there is nobody.
-        let _ = socket::send((*infant.socket).as_fd(), &[&frame], &[], Wait::No);
     }
 }
 

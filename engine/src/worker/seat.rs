@@ -1,21 +1,23 @@
-//! What each worker thread is doing, as the clock sees it.
+//! What is being done on each connection, as the clock sees it.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::exchange::Receiving;
 use super::line::Line;
 use crate::os::socket;
 
-/// The place of one worker thread.
+/// The place of one connection, for which there is a thread.
+#[derive(Default)]
 pub(super) struct Seat {
     state: Mutex<State>,
-    /// Waited on in [`super::pool`] until this thread is to lead.
-    pub(super) turn: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     line: Option<Arc<Line>>,
+    /// Its receiving side, while it waits for a request, and whether there was none before.
+    receiving: Option<(Receiving, bool)>,
     doing: Doing,
     /// The receiving side was ended here, to hand the connection back.
     handed_back: bool,
@@ -23,12 +25,12 @@ struct State {
 
 #[derive(Default)]
 enum Doing {
-    /// Takes part in accepting.
+    /// There is no connection, or a thread looks at what has come on it.
     #[default]
     Nothing,
-    /// Waits for the next request of its connection.
+    /// It waits for its next request.
     Kept { since: Instant },
-    /// Serves a request.
+    /// A request is served.
     Serving(Serving),
 }
 
@@ -79,39 +81,47 @@ pub(super) enum Count {
 }
 
 impl Seat {
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State::default()), turn: Condvar::new() }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread has a connection, and waits for a request there.
-    pub(super) fn keep(&self, line: &Arc<Line>) {
+    /// A connection takes the place.
+    pub(super) fn sit(&self, line: &Arc<Line>) {
         let mut state = self.lock();
-        if state.line.is_none() {
-            state.line = Some(Arc::clone(line));
-            state.handed_back = false;
-        }
+        state.line = Some(Arc::clone(line));
+        state.handed_back = false;
         state.doing = Doing::Kept { since: Instant::now() };
     }
 
-    /// The thread has no connection any more.
-    pub(super) fn leave(&self) {
+    /// The connection waits for a request, without a thread.
+    pub(super) fn keep(&self, receiving: Receiving, first: bool) {
         let mut state = self.lock();
-        let line = state.line.take();
-        state.doing = Doing::Nothing;
-        drop(state);
-        drop(line);
+        state.receiving = Some((receiving, first));
+        state.doing = Doing::Kept { since: Instant::now() };
     }
 
-    /// The thread begins with a request.
+    /// What is needed to see what has come; `None` where a thread is with it already.
+    pub(super) fn take(&self) -> Option<(Arc<Line>, Receiving, bool)> {
+        let mut state = self.lock();
+        let (receiving, first) = state.receiving.take()?;
+        Some((Arc::clone(state.line.as_ref()?), receiving, first))
+    }
+
+    /// The connection is over.
+    pub(super) fn leave(&self) {
+        let mut state = self.lock();
+        let left = (state.line.take(), state.receiving.take());
+        state.doing = Doing::Nothing;
+        drop(state);
+        drop(left);
+    }
+
+    /// A thread begins with a request.
     pub(super) fn serve(&self, serving: Serving) {
         self.lock().doing = Doing::Serving(serving);
     }
 
-    /// What became of the request that the thread has finished.
+    /// What became of the request that was finished.
     pub(super) fn served(&self) -> Lateness {
         let mut state = self.lock();
         match std::mem::take(&mut state.doing) {
@@ -120,12 +130,18 @@ impl Seat {
         }
     }
 
+    /// Whether nothing has been done about the request that is being served.
+    pub(super) fn is_watched(&self) -> bool {
+        let state = self.lock();
+        matches!(&state.doing, Doing::Serving(Serving { lateness: Lateness::Watched, .. }))
+    }
+
     /// Whether the connection's receiving side was ended to hand it back.
     pub(super) fn handed_back(&self) -> bool {
         self.lock().handed_back
     }
 
-    /// Hands the connection back if the thread waits for a request there. What has arrived is still read.
+    /// Hands the connection back if it waits for a request. What has arrived is still read.
     pub(super) fn hand_back(&self) -> bool {
         let mut state = self.lock();
         if state.handed_back || !matches!(state.doing, Doing::Kept { .. }) {

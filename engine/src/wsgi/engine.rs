@@ -464,6 +464,25 @@ impl Engine {
         }
     }
 
+    /// Whether threads have to take turns in the main interpreter.
+    #[must_use]
+    pub fn takes_turns(&self) -> bool {
+        !self.free_threaded
+    }
+
+    /// Attaches this thread to the main interpreter for the time of `work`. Detached.
+    pub fn attached<R>(&self, work: impl for<'py> FnOnce(Attached<'py>) -> R) -> R {
+        self.main.home.attach(|gil| work(Attached { gil, main: self.main }))
+    }
+
+    /// Whether the main interpreter has a script loaded as of this modification time, in microseconds, and nobody has to
+    /// be asked whether that is right. Attached.
+    #[must_use]
+    pub fn is_current(&self, script: &[u8], mtime: i64) -> bool {
+        let loaded = self.main.scripts.loaded(script);
+        loaded.is_some_and(|loaded| loaded.mtime == mtime && !loaded.asks)
+    }
+
     /// Tells the subscribers of every interpreter that a daemon process has got a signal. Detached, by a thread
     /// that can wait for them.
     pub fn signalled(&self, number: i32) {
@@ -539,6 +558,26 @@ impl Engine {
         if !self.free_threaded {
             self.main.home.freeze();
         }
+    }
+}
+
+/// A thread that is attached to the main interpreter, see [`Engine::attached`].
+#[derive(Clone, Copy)]
+pub struct Attached<'py> {
+    gil: Gil<'py>,
+    main: &'static Interpreter,
+}
+
+impl Attached<'_> {
+    /// Serves a request of the main interpreter. Still attached afterwards; meanwhile only where nothing has to be
+    /// waited for.
+    pub fn serve(self, call: &Call<'_>, exchange: &mut dyn super::exchange::Exchange) -> Outcome {
+        run::serve_attached(self.gil, self.main, call, exchange)
+    }
+
+    /// Lets go of the interpreter while `work` runs: around every wait.
+    pub fn detach<R>(self, work: impl FnOnce() -> R + Send) -> R {
+        self.gil.detach(work)
     }
 }
 

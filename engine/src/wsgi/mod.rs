@@ -23,7 +23,7 @@ mod turn;
 mod watch;
 
 pub(crate) use engine::EXIT_DEADLINE;
-pub use engine::{Call, Engine, Facts, GroupFacts, Host, Outcome, VERSION};
+pub use engine::{Attached, Call, Engine, Facts, GroupFacts, Host, Outcome, VERSION};
 pub use environ::{Environ, Key, Sink};
 pub use exchange::{Exchange, Level, ReadFault, SendFault, Source, Then};
 pub use hooks::{Asked, Password, Place, Unanswered};

@@ -84,27 +84,76 @@ pub(super) fn serve(
     call: &Call<'_>,
     exchange: &mut (dyn Exchange + '_),
 ) -> Outcome {
-    let seat = metrics::seat();
-    let _inside = seat.enter();
+    let _inside = metrics::seat().enter();
     // Begun before anything else, so that the first wait for the GIL is among them.
     let _waits = (metrics::recording() || interpreter.watch.on()).then(Waits::measure);
-    let mut carrier = Carrier::new(exchange);
-    let turn = Arc::new(Turn { interpreter, carrier: Lent::default(), story: Story::default() });
-    let mut recorded = false;
-    let rest = turn::serving(&turn, || {
-        interpreter.home.attach(|gil| {
-            let rest = attached(gil, interpreter, call, &turn, &mut carrier, &mut recorded);
+    let mut service = Service::new(interpreter, exchange);
+    let rest = interpreter.home.attach(|gil| service.attached(gil, interpreter, call));
+    service.end(rest)
+}
+
+/// As [`serve`], for a thread that is attached, and stays so where nothing has to be waited for.
+pub(super) fn serve_attached(
+    gil: Gil<'_>,
+    interpreter: &'static Interpreter,
+    call: &Call<'_>,
+    exchange: &mut (dyn Exchange + '_),
+) -> Outcome {
+    let _inside = metrics::seat().enter();
+    let _waits = (metrics::recording() || interpreter.watch.on()).then(Waits::measure);
+    let mut service = Service::new(interpreter, exchange);
+    let rest = service.attached(gil, interpreter, call);
+    if service.ends_at_once(&rest) { service.end(rest) } else { gil.detach(|| service.end(rest)) }
+}
+
+/// What one request is served with.
+struct Service<'x> {
+    carrier: Carrier<'x>,
+    turn: Arc<Turn>,
+    recorded: bool,
+}
+
+impl<'x> Service<'x> {
+    fn new(interpreter: &'static Interpreter, exchange: &'x mut (dyn Exchange + 'x)) -> Self {
+        let turn = Turn { interpreter, carrier: Lent::default(), story: Story::default() };
+        Self { carrier: Carrier::new(exchange), turn: Arc::new(turn), recorded: false }
+    }
+
+    fn attached(
+        &mut self,
+        gil: Gil<'_>,
+        interpreter: &'static Interpreter,
+        call: &Call<'_>,
+    ) -> Rest {
+        let Self { carrier, turn, recorded } = self;
+        turn::serving(turn, || {
+            let rest = attached(gil, interpreter, call, turn, carrier, recorded);
             turn.story.forget(gil);
             rest
         })
-    });
-    carrier.flush_log();
-    let failed = rest.failed();
-    let outcome = conclude(&mut carrier, rest);
-    if recorded && let Some(measured) = carrier.measured(failed) {
-        metrics::end(seat, &measured);
     }
-    outcome
+
+    /// Whether [`Service::end`] waits for nothing. Attached.
+    fn ends_at_once(&mut self, rest: &Rest) -> bool {
+        match rest {
+            Rest::Send(body) => {
+                self.carrier.line.is_empty() && self.carrier.exchange.takes_at_once(body.len())
+            }
+            Rest::Sent | Rest::Failed(_) => false,
+        }
+    }
+
+    fn end(mut self, rest: Rest) -> Outcome {
+        self.carrier.flush_log();
+        let failed = rest.failed();
+        let outcome = conclude(&mut self.carrier, rest);
+        if self.recorded
+            && let Some(measured) = self.carrier.measured(failed)
+        {
+            metrics::end(metrics::seat(), &measured);
+        }
+        outcome
+    }
 }
 
 /// What is left to do detached.
