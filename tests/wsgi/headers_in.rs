@@ -57,6 +57,27 @@ both_modes!(underscore_does_not_replace_the_real_header, |site| {
     assert_eq!(reply.value("HTTP_X_USER"), "str:'real'");
 });
 
+both_modes!(more_names_than_are_remembered, |site| {
+    let server = site.app("environ.py").start();
+    let long = format!("X-{}", "long-".repeat(20));
+    for round in (0..5).chain(0..5) {
+        let names = (0..80).map(|number| match number % 2 {
+            0 => format!("X-Name-{}", round * 80 + number),
+            _ => format!("x-nAME-{}", round * 80 + number),
+        });
+        let headers: Vec<(String, String)> =
+            names.chain([long.clone()]).map(|name| (name.clone(), format!("of {name}"))).collect();
+        let sent: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let reply = ask(&server, "/", &sent);
+        for (name, value) in &headers {
+            let key = format!("HTTP_{}", name.to_uppercase().replace('-', "_"));
+            assert_eq!(reply.value(&key), format!("str:'{value}'"));
+        }
+        assert_eq!(reply.text().matches("HTTP_X_").count(), headers.len());
+    }
+});
+
 both_modes!(repeated_headers_are_joined, |site| {
     let server = site.app("environ.py").start();
     let reply = ask(

@@ -2,7 +2,7 @@
 //!
 //! Each application has a template dict that already holds every key which is always present, with the value of the
 //! last request. A request gets a copy; a value that has not changed since costs one comparison, any
-//! other replaces a slot. No key is made twice.
+//! other replaces a slot. No key is made twice; those of headers are remembered as far as there is room.
 
 use std::ffi::CStr;
 use std::sync::{Mutex, MutexGuard, TryLockError};
@@ -176,22 +176,87 @@ impl Names {
         self.keys[key as usize].borrow(gil)
     }
 
-    /// The interned `HTTP_*` name of a common header.
-    fn header<'a, 'py>(&'a self, gil: Gil<'py>, name: &[u8]) -> Option<&'a Obj<'py>> {
+    /// The `HTTP_*` key of a header: the interned one of a common header, otherwise a new one.
+    fn header<'py>(&self, gil: Gil<'py>, name: &[u8]) -> PyResult<Obj<'py>> {
         let start = self.headers.partition_point(|(length, ..)| *length < name.len());
-        self.headers[start..]
+        let known = self.headers[start..]
             .iter()
             .take_while(|(length, ..)| *length == name.len())
-            .find(|(_, known, _)| name.eq_ignore_ascii_case(known))
-            .map(|(.., key)| key.borrow(gil))
+            .find(|(_, known, _)| name.eq_ignore_ascii_case(known));
+        if let Some((.., key)) = known {
+            return Ok(key.get(gil));
+        }
+        let mut key = Vec::with_capacity(HTTP.len() + name.len());
+        key.extend_from_slice(HTTP);
+        key.extend(name.iter().map(|byte| match byte {
+            b'-' => b'_',
+            other => other.to_ascii_uppercase(),
+        }));
+        Obj::latin1_from(gil, &key)
+    }
+}
+
+const HTTP: &[u8] = b"HTTP_";
+
+/// The keys of headers that requests had lately, by the names as they were written. Clients choose those, so it has
+/// a fixed number of places, and whoever sends ever new names only makes the others' keys be made anew. The keys are
+/// not interned, since that is for ever in some builds of Python.
+struct Recent {
+    places: Vec<Option<(Vec<u8>, Kept)>>,
+}
+
+impl Recent {
+    /// Two beside each other are for the same names.
+    const PLACES: usize = 256;
+    /// Longer names are not kept.
+    const LONGEST: usize = 64;
+
+    fn new() -> Self {
+        Self { places: std::iter::repeat_with(|| None).take(Self::PLACES).collect() }
+    }
+
+    fn key<'py>(&mut self, gil: Gil<'py>, names: &Names, name: &[u8]) -> PyResult<Obj<'py>> {
+        if name.len() > Self::LONGEST {
+            return names.header(gil, name);
+        }
+        let sum = name
+            .iter()
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        let [newer, older] = [0, 1].map(|place| sum % (Self::PLACES / 2) * 2 + place);
+        for place in [newer, older] {
+            if let Some((known, key)) = &self.places[place]
+                && known == name
+            {
+                return Ok(key.get(gil));
+            }
+        }
+        let key = names.header(gil, name)?;
+        self.places.swap(newer, older);
+        let kept = key.clone().keep();
+        match &mut self.places[newer] {
+            Some((known, key)) => {
+                known.clear();
+                known.extend_from_slice(name);
+                *key = kept;
+            }
+            free => *free = Some((name.to_vec(), kept)),
+        }
+        Ok(key)
     }
 }
 
 /// The template of one application in one interpreter.
 pub(super) struct Template {
     dict: Kept,
-    /// The values of [`Kind::Same`] keys the template holds now. Locked while a request copies and compares.
-    memo: Mutex<Vec<Vec<u8>>>,
+    /// Locked while a request copies and compares.
+    memo: Mutex<Memo>,
+}
+
+/// What is known of the requests before.
+struct Memo {
+    /// The values of [`Kind::Same`] keys the template holds now.
+    values: [Vec<u8>; KEYS.len()],
+    headers: Recent,
 }
 
 /// Values longer than this are not remembered.
@@ -220,7 +285,8 @@ impl Template {
                 dict.dict_set(names.key(gil, *key), place)?;
             }
         }
-        Ok(Self { dict: dict.keep(), memo: Mutex::new(vec![Vec::new(); KEYS.len()]) })
+        let memo = Memo { values: [const { Vec::new() }; KEYS.len()], headers: Recent::new() };
+        Ok(Self { dict: dict.keep(), memo: Mutex::new(memo) })
     }
 }
 
@@ -246,30 +312,35 @@ const fn bit(key: Key) -> u64 {
     1 << key as u64
 }
 
-/// Every key that is in the template.
-const PLACED: u64 = {
+/// Every key of a kind.
+const fn every(kind: Kind) -> u64 {
     let mut mask = 0;
     let mut index = 0;
     while index < KEYS.len() {
-        if !matches!(KEYS[index].2, Kind::Some) {
+        if KEYS[index].2 as u8 == kind as u8 {
             mask |= bit(KEYS[index].0);
         }
         index += 1;
     }
     mask
-};
+}
+
+/// Every key whose value is remembered.
+const SAME: u64 = every(Kind::Same);
+
+/// Every key that is in the template.
+const PLACED: u64 = SAME | every(Kind::Fresh);
 
 /// `environ` while it is being built. Attached.
 pub struct Environ<'a> {
     dict: Obj<'a>,
     template: &'a Template,
-    /// The values the copied template holds; `None` when another thread was building at the same time: then every key
+    /// What the copied template holds; `None` when another thread was building at the same time: then every key
     /// is set anew.
-    memo: Option<MutexGuard<'a, Vec<Vec<u8>>>>,
+    memo: Option<MutexGuard<'a, Memo>>,
     names: &'a Names,
     gil: Gil<'a>,
     set: u64,
-    scratch: Vec<u8>,
     https: bool,
     /// What was said of times.
     pub(super) times: Times,
@@ -291,7 +362,6 @@ impl<'a> Environ<'a> {
             names,
             gil,
             set: 0,
-            scratch: Vec::new(),
             https: false,
             times: Times::default(),
             failed: Ok(()),
@@ -299,44 +369,54 @@ impl<'a> Environ<'a> {
     }
 
     /// Sets a known key to bytes, as latin-1.
+    #[inline]
     pub fn set(&mut self, key: Key, value: &[u8]) {
-        self.put(key, value, Obj::latin1_from);
+        self.set |= bit(key);
+        if !self.stands(key, value) {
+            self.put(key, value, Obj::latin1_from);
+        }
     }
 
     /// Sets a known key to a path, in the file-system encoding.
+    #[inline]
     pub fn set_path(&mut self, key: Key, value: &[u8]) {
-        self.put(key, value, |gil, value| {
-            Obj::path_from(gil, value).or_else(|raised| {
-                raised.clear(gil);
-                Obj::latin1_from(gil, value)
-            })
-        });
+        self.set |= bit(key);
+        if !self.stands(key, value) {
+            self.put(key, value, |gil, value| {
+                Obj::path_from(gil, value).or_else(|raised| {
+                    raised.clear(gil);
+                    Obj::latin1_from(gil, value)
+                })
+            });
+        }
     }
 
+    /// Whether the copied template has this value already.
+    #[inline]
+    fn stands(&self, key: Key, value: &[u8]) -> bool {
+        SAME & bit(key) != 0
+            && self.set & VARIABLE == 0
+            && self.memo.as_ref().is_some_and(|memo| memo.values[key as usize] == value)
+    }
+
+    /// Replaces a value. Kept out of line, so that to find nothing to replace stays cheap.
+    #[inline(never)]
     fn put(
         &mut self,
         key: Key,
         value: &[u8],
         make: impl FnOnce(Gil<'a>, &[u8]) -> PyResult<Obj<'a>>,
     ) {
-        let index = key as usize;
-        self.set |= bit(key);
-        if let Some(memo) = &self.memo
-            && KEYS[index].2 == Kind::Same
-            && memo[index] == value
-            && self.set & VARIABLE == 0
-        {
-            return;
-        }
         let done = make(self.gil, value).and_then(|object| {
             let name = self.names.key(self.gil, key);
             if let Some(memo) = &mut self.memo
-                && KEYS[index].2 == Kind::Same
+                && SAME & bit(key) != 0
                 && value.len() <= MEMO_LIMIT
             {
                 self.template.dict.borrow(self.gil).dict_set(name, &object)?;
-                memo[index].clear();
-                memo[index].extend_from_slice(value);
+                let known = &mut memo.values[key as usize];
+                known.clear();
+                known.extend_from_slice(value);
             }
             self.dict.dict_set(name, &object)
         });
@@ -365,16 +445,11 @@ impl<'a> Environ<'a> {
     /// Sets the `HTTP_*` key of a request header. Which headers an application may see is the carrier's decision.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
         let done = Obj::latin1_from(self.gil, value).and_then(|value| {
-            if let Some(key) = self.names.header(self.gil, name) {
-                return self.dict.dict_set(key, &value);
-            }
-            self.scratch.clear();
-            self.scratch.extend_from_slice(b"HTTP_");
-            self.scratch.extend(name.iter().map(|byte| match byte {
-                b'-' => b'_',
-                other => other.to_ascii_uppercase(),
-            }));
-            self.dict.dict_set(&Obj::latin1_from(self.gil, &self.scratch)?, &value)
+            let key = match &mut self.memo {
+                Some(memo) => memo.headers.key(self.gil, self.names, name)?,
+                None => self.names.header(self.gil, name)?,
+            };
+            self.dict.dict_set(&key, &value)
         });
         self.note(done);
     }
@@ -456,10 +531,12 @@ pub trait Sink {
 }
 
 impl Sink for Environ<'_> {
+    #[inline]
     fn set(&mut self, key: Key, value: &[u8]) {
         Environ::set(self, key, value);
     }
 
+    #[inline]
     fn set_path(&mut self, key: Key, value: &[u8]) {
         Environ::set_path(self, key, value);
     }
