@@ -59,8 +59,19 @@ pub(crate) fn original_uri(request_line: &[u8]) -> &[u8] {
 /// Whether a header becomes an `HTTP_*` variable under its own name. Any other character than these would
 /// turn into an underscore as well, so that a client could write `X_User` and have it taken for `X-User`.
 pub(crate) fn is_plain(name: &[u8]) -> bool {
-    name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    name.iter().all(|byte| PLAIN[usize::from(*byte)])
 }
+
+/// By byte: looked at for each of every name.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'-';
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

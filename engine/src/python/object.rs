@@ -328,15 +328,15 @@ impl<'py> Obj<'py> {
     /// # Errors
     /// `TypeError` for other types, `UnicodeEncodeError` where a character does not fit.
     pub fn latin1<R>(&self, take: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
-        if !self.is_kind(Kind::Str) {
-            let message = format!("must be str, not {}", self.type_name());
-            return Err(Raised::type_error(self.gil(), &message));
-        }
         let mut size: Ssize = 0;
-        // SAFETY: S4; a null sets an exception (surrogates).
+        // SAFETY: S4; a null sets an exception (not a str, or surrogates).
         let utf8 = unsafe { (api().PyUnicode_AsUTF8AndSize)(self.as_ptr(), &raw mut size) };
         if utf8.is_null() {
             Raised.clear(self.gil());
+            if !self.is_kind(Kind::Str) {
+                let message = format!("must be str, not {}", self.type_name());
+                return Err(Raised::type_error(self.gil(), &message));
+            }
         // SAFETY: S4; a str.
         } else if unsafe { (api().PyUnicode_GetLength)(self.as_ptr()) } == size {
             // As many bytes as characters: ASCII, and its own latin-1 form.
@@ -394,6 +394,15 @@ impl<'py> Obj<'py> {
             let item = (api().PyTuple_GetItem)(self.as_ptr(), index.cast_signed());
             if item.is_null() { Err(Raised) } else { Ok(item.borrowed(self.gil())) }
         }
+    }
+
+    /// Number of items of any sequence.
+    ///
+    /// # Errors
+    /// As Python raises.
+    pub fn sequence_len(&self) -> PyResult<usize> {
+        // SAFETY: S4
+        usize::try_from(unsafe { (api().PySequence_Size)(self.as_ptr()) }).map_err(|_| Raised)
     }
 
     /// Item of any sequence; safe against lists that other threads change.

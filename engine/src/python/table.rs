@@ -212,6 +212,7 @@ table! {
         fn PyTuple_SetItem(Object, Ssize, Object) -> c_int;
         fn PyTuple_Size(Object) -> Ssize;
         fn PyTuple_GetItem(Object, Ssize) -> Object;
+        fn PySequence_Size(Object) -> Ssize;
         fn PySequence_GetItem(Object, Ssize) -> Object;
 
         fn PyLong_FromLongLong(c_longlong) -> Object;

@@ -413,10 +413,11 @@ fn progress(gil: Gil<'_>, turn: &Turn) -> (bool, Phase) {
 fn relay_sequence<'py>(gil: Gil<'py>, turn: &Turn, result: &Obj<'py>) -> PyResult<Rest> {
     let mut blocks = Vec::new();
     let mut size = 0;
-    loop {
+    // The list may change meanwhile, so its length is asked each time.
+    while blocks.len() < result.sequence_len()? {
         let block = match result.item(blocks.len()) {
             Ok(block) => block,
-            // IndexError: the end. (The list may have changed meanwhile, so its length is not asked.)
+            // IndexError: another thread has made it shorter.
             Err(raised) => {
                 raised.clear(gil);
                 break;

@@ -1,6 +1,6 @@
 //! Scripts: loaded once per interpreter, again when their file changes. Importing one never holds up another.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
@@ -10,7 +10,8 @@ use crate::python::{Gil, Kept, Obj, PyResult};
 /// The scripts of one interpreter by path.
 #[derive(Default)]
 pub(super) struct Scripts {
-    by_path: RwLock<HashMap<Box<[u8]>, Arc<Script>>>,
+    /// A tree: there are few, and to compare a path costs less than to hash it.
+    by_path: RwLock<BTreeMap<Box<[u8]>, Arc<Script>>>,
 }
 
 /// One script file.

@@ -109,14 +109,14 @@ fn head<'py>(gil: Gil<'py>, status: &Obj<'py>, headers: &Obj<'py>) -> PyResult<H
     while index < headers.list_len() {
         let item = headers.item(index)?;
         index += 1;
-        if !item.is_kind(Kind::Tuple) {
-            let message =
-                format!("list of tuples expected for headers, {} found", item.type_name());
-            return Err(Raised::type_error(gil, &message));
-        }
-        if item.tuple_len() != 2 {
-            let message =
-                format!("tuple of length 2 expected for header, length is {}", item.tuple_len());
+        let length = item.tuple_len();
+        if length != 2 {
+            if !item.is_kind(Kind::Tuple) {
+                let message =
+                    format!("list of tuples expected for headers, {} found", item.type_name());
+                return Err(Raised::type_error(gil, &message));
+            }
+            let message = format!("tuple of length 2 expected for header, length is {length}");
             return Err(Raised::value_error(gil, &message));
         }
         let (name, value) = (item.tuple_item(0)?, item.tuple_item(1)?);
