@@ -215,14 +215,23 @@ impl Recent {
         Self { places: std::iter::repeat_with(|| None).take(Self::PLACES).collect() }
     }
 
+    /// Which places are for a name: a cheap sum of it, since who provokes collisions gains nothing.
+    fn set(name: &[u8]) -> usize {
+        let (words, rest) = name.as_chunks();
+        let add =
+            |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        let sum = words.iter().map(|word| u64::from_le_bytes(*word)).fold(0, add);
+        let sum = rest.iter().map(|byte| u64::from(*byte)).fold(sum, add);
+        // The upper bits are the well mixed ones.
+        (sum >> 32) as usize % (Self::PLACES / 2)
+    }
+
     fn key<'py>(&mut self, gil: Gil<'py>, names: &Names, name: &[u8]) -> PyResult<Obj<'py>> {
         if name.len() > Self::LONGEST {
             return names.header(gil, name);
         }
-        let sum = name
-            .iter()
-            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
-        let [newer, older] = [0, 1].map(|place| sum % (Self::PLACES / 2) * 2 + place);
+        let set = Self::set(name);
+        let [newer, older] = [2 * set, 2 * set + 1];
         for place in [newer, older] {
             if let Some((known, key)) = &self.places[place]
                 && known == name
