@@ -19,11 +19,10 @@ impl<'r> Paths<'r> {
         let uri = request.uri();
         let path_info = request.path_info();
         let end = match path_info {
-            // mod_include gives its sub-requests the path info of the page; none of it is in their URL.
-            Some(path_info) if request.protocol() != INCLUDED => {
-                Request::split_at_path_info(uri, path_info)
-            }
-            _ => uri.count_bytes(),
+            // Where it is not the end of the URL, as in a sub-request with the path info of its page, all of
+            // the URL is the script's.
+            Some(path_info) => Request::split_at_path_info(uri, path_info),
+            None => uri.count_bytes(),
         };
         let script_name = uri.to_bytes().get(..end).unwrap_or_default();
         Self {
@@ -32,8 +31,6 @@ impl<'r> Paths<'r> {
         }
     }
 }
-
-const INCLUDED: &CStr = c"INCLUDED";
 
 /// `path` with every run of slashes made one slash.
 fn collapse(path: &[u8]) -> Cow<'_, [u8]> {

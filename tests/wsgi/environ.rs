@@ -349,6 +349,30 @@ both_modes!(internal_redirect_renames_variables, |site| {
     );
 });
 
+// CGI's SCRIPT_NAME has the path info in it there, which makes no URL, and would make an interpreter of each.
+both_modes!(included_urls_are_split_at_the_mount, |site| {
+    let server = site
+        .mount("/app", "environ.py", "")
+        .module("include")
+        .file("htdocs/page.shtml", "<!--#include virtual=\"/app/some/path?a=b\" -->")
+        .conf("<Directory @root@/htdocs>\nOptions +Includes\nAddOutputFilter INCLUDES .shtml")
+        .conf("AddType text/html .shtml\n</Directory>")
+        .start();
+    let reply = server.get("/page.shtml").expect(200);
+    same(
+        &reply,
+        &[
+            ("SCRIPT_NAME", "str:'/app'"),
+            ("PATH_INFO", "str:'/some/path'"),
+            ("QUERY_STRING", "str:'a=b'"),
+            ("mod_wsgi.script_name", "str:'/app'"),
+        ],
+    );
+    let direct = server.get("/app").expect(200);
+    let group = "mod_wsgi.application_group";
+    assert_eq!(reply.value(group), direct.value(group));
+});
+
 both_modes!(prefork_has_one_thread, |site| {
     let daemon = site.is_daemon();
     let server = site.app("environ.py").mpm(Mpm::Prefork).start();
