@@ -183,12 +183,14 @@ impl<'a> Carrier<'a> {
         let Some((promised, given)) = self.account.mismatch() else { return };
         if given > promised {
             let text = format!(
-                "the application sent more than its Content-Length of {promised} bytes; the rest is dropped"
+                "the application sent more than its Content-Length of {promised} bytes; the rest is \
+                 dropped"
             );
             self.exchange.log(Level::Warning, &text);
         } else if self.short {
             let text = format!(
-                "the application sent {given} bytes but announced a Content-Length of {promised}; the                  connection is closed, so that the client sees it"
+                "the application sent {given} bytes but announced a Content-Length of {promised}; \
+                 the connection is closed, so that the client sees it"
             );
             self.exchange.log(Level::Error, &text);
         }
