@@ -31,7 +31,7 @@ const TABLE: &[Row] = &[
     ("supplementary-groups", &["@group@", "@group@,#1"], &[("a,,b", "#1000")]),
     ("umask", &["0027", "22", "0"], &[("0x1", "octal"), ("1000", "octal"), ("8", "octal")]),
     ("chroot", &["/srv"], &[("srv", "absolute")]),
-    ("home", &["/", "'/srv/with blank'"], &[("~", "absolute"), ("srv", "absolute")]),
+    ("home", &["/", "'@blank@'"], &[("~", "absolute"), ("srv", "absolute")]),
     ("lang", &["en_GB.UTF-8"], &[]),
     ("locale", &["C.UTF-8"], &[]),
     (
@@ -85,7 +85,10 @@ const TABLE: &[Row] = &[
 fn filled(value: &str) -> String {
     let (user, group) = account();
     let python = pythons::default().expect("a usable Python");
+    let blank = concat!(env!("CARGO_TARGET_TMPDIR"), "/with blank");
+    fs::create_dir_all(blank).expect("make a directory");
     value
+        .replace("@blank@", blank)
         .replace("@user@", &user)
         .replace("@group@", &group)
         .replace("@python@", &python.prefix.to_string_lossy())
@@ -266,6 +269,8 @@ fn what_the_system_does_not_have_is_told() {
         ("script-group=nobody-knows".to_owned(), "script-group=: there is no group"),
         ("user=nobody-knows".to_owned(), "user=: there is no user 'nobody-knows'"),
         ("group=nobody-knows".to_owned(), "group=: there is no group 'nobody-knows'"),
+        ("home=/no/such/home".to_owned(), "home=: there is no directory /no/such/home"),
+        ("chroot=/no/such/root".to_owned(), "chroot=: there is no directory /no/such/root"),
     ];
     if site::is_root() {
         table.push((
@@ -281,6 +286,24 @@ fn what_the_system_does_not_have_is_told() {
         assert_eq!(found.len(), 1, "{option}: {found:?}");
         assert!(found[0].contains(said), "{option}: '{said}' is not in: {found:?}");
         assert!(!found[0].contains("hush"), "{found:?}");
+    }
+}
+
+#[test]
+fn sockets_that_cannot_be_made_are_told() {
+    let long = format!("/tmp/{}", "x".repeat(100));
+    for (prefix, said) in [
+        ("/no/such/folder/wsgi", "/no/such/folder/wsgi."),
+        ("nowhere/wsgi", "/nowhere/wsgi."),
+        ("/etc/passwd/wsgi", "cannot be made"),
+        (&long, "write a shorter WSGISocketPrefix"),
+    ] {
+        let prefix = format!("WSGISocketPrefix {prefix}");
+        let found = faults(&format!("{prefix}\nWSGIDaemonProcess group"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("WSGISocketPrefix: ") && found[0].contains(said), "{found:?}");
+        // Nobody wants sockets.
+        accepted(&prefix);
     }
 }
 
@@ -331,6 +354,7 @@ fn group_without_threads_serves_no_requests() {
         .start();
     server.allow_log("service runs");
     server.expect_log("service runs");
+    server.expect_log("process group 'service' has threads=0 and serves no requests");
     server.get("/").expect(500);
     server.expect_log("no daemon process group called 'service' runs and serves requests");
 }

@@ -21,6 +21,7 @@ use self::parent::Parent;
 use self::plan::Outcome;
 use self::read::{Configuration, ThisSystem};
 use crate::apache::hook::{ConfigHook, Refused, ServerHook, Wiring};
+use crate::apache::parent::in_server_root;
 use crate::apache::{Pool, Server, log, process, tree};
 use crate::config::attach::ServerConfig;
 
@@ -29,13 +30,23 @@ use crate::config::attach::ServerConfig;
 pub(crate) struct Check<W>(PhantomData<W>);
 
 impl<W: Wiring<Server = ServerConfig>> ConfigHook for Check<W> {
-    fn run(_pool: &Pool<'_>, main: &Server<'_>) -> Result<(), Refused> {
+    fn run(pool: &Pool<'_>, main: &Server<'_>) -> Result<(), Refused> {
         if !process::is_config_test() {
             return Ok(());
         }
         let configuration = Configuration::read::<W>(main);
         let input = configuration.input(read::httpd(main, engine::BUILD));
-        let outcome = plan::plan(&input, &ThisSystem);
+        let mut outcome = plan::plan(&input, &ThisSystem);
+        // Where it is not written, the runtime directory may be made when httpd starts.
+        if let Some(prefix) = &configuration.settings().daemon.socket_prefix
+            && !outcome.groups.is_empty()
+            && let Err(fault) = sockets::check(&in_server_root(pool, prefix))
+        {
+            const NAME: &str = "WSGISocketPrefix";
+            let written = tree::written(|name| name.eq_ignore_ascii_case(NAME));
+            let place = written.last().map(|written| written.place.clone()).unwrap_or_default();
+            outcome.faults.push(format!("{}{NAME}: {fault}", plan::place(&place.file, place.line)));
+        }
         for fault in &outcome.faults {
             log::startup(fault);
         }

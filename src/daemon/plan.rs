@@ -93,8 +93,9 @@ pub(crate) trait System {
     fn python(&self, home: Option<&str>) -> Result<String, String>;
     /// The content of a file.
     fn read(&self, path: &str) -> Result<String, String>;
-    /// What keeps a user with these groups from reading a file, and what to do.
-    fn barrier(&self, path: &str, uid: u32, gids: &[u32]) -> Option<String>;
+    /// What keeps a user with these groups from reading a file or entering a directory, and what to do,
+    /// which may end in another way out.
+    fn barrier(&self, path: &str, uid: u32, gids: &[u32], elsewhere: &str) -> Option<String>;
     /// Whether there is such a directory.
     fn is_directory(&self, path: &str) -> bool;
 }
@@ -146,8 +147,8 @@ pub(crate) fn plan(input: &Input<'_>, system: &dyn System) -> Outcome {
             // The same file may be included in two virtual hosts.
             Some(first) if first.process == definition.process => {}
             Some(first) => outcome.faults.push(format!(
-                "{}WSGIDaemonProcess: process group '{name}' is defined differently {}: give it \
-                 another name",
+                "{}WSGIDaemonProcess: process group '{name}' is defined differently in {}: give \
+                 it another name",
                 at(&definition.origin),
                 at(&first.origin).trim_end_matches(": "),
             )),
@@ -162,7 +163,14 @@ pub(crate) fn plan(input: &Input<'_>, system: &dyn System) -> Outcome {
                 at(&definition.origin),
                 planned.plan.name
             )),
-            Ok(planned) => outcome.groups.push(planned),
+            Ok(planned) => {
+                // Started all the same, again and again: the folder may come later.
+                let missing = missing_folder(&definition.process, system);
+                outcome.faults.extend(missing.map(|fault| {
+                    format!("{}WSGIDaemonProcess: {fault}", at(&definition.origin))
+                }));
+                outcome.groups.push(planned);
+            }
             Err(fault) => {
                 outcome
                     .faults
@@ -183,7 +191,7 @@ fn at(origin: &Origin) -> String {
 }
 
 /// `file:line: `, or nothing where it is not known.
-fn place(file: &str, line: u32) -> String {
+pub(super) fn place(file: &str, line: u32) -> String {
     if file.is_empty() { String::new() } else { format!("{file}:{line}: ") }
 }
 
@@ -223,6 +231,13 @@ fn check_names(input: &Input<'_>, known: &BTreeMap<&str, &Definition>, faults: &
                     "process group '{name}' is defined in virtual host {}, whose requests alone may use \
                  it: define it in the main server",
                     definition.origin.server.as_deref().unwrap_or_default()
+                )
+            }
+            // Import scripts are all that runs in such a group.
+            (Some(definition), Some(_)) if definition.process.threads() == 0 => {
+                format!(
+                    "process group '{name}' has threads=0 and serves no requests: name another group, or \
+                     give it threads"
                 )
             }
             _ => continue,
@@ -429,6 +444,16 @@ fn folder(
     // Users of services often have a home that does not exist.
     let seen = format!("{}{home}", process.chroot.as_deref().unwrap_or_default());
     system.is_directory(&seen).then_some(home)
+}
+
+/// What of the folders that are written for the processes to go to is not there.
+fn missing_folder(process: &DaemonProcess, system: &dyn System) -> Option<String> {
+    let root = process.chroot.as_deref().map(|root| root.trim_end_matches('/')).unwrap_or_default();
+    let home = process.home.as_deref().map(|home| ("home", format!("{root}{home}")));
+    let named = [process.chroot.clone().map(|root| ("chroot", root)), home];
+    let (option, folder) =
+        named.into_iter().flatten().find(|(_, folder)| !system.is_directory(folder))?;
+    Some(format!("{option}=: there is no directory {folder}: correct the path or create it"))
 }
 
 /// The whole environment: what every program may expect, then what is written.

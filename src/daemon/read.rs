@@ -155,8 +155,8 @@ impl System for ThisSystem {
         fs::read_to_string(path).map_err(|error| error.to_string())
     }
 
-    fn barrier(&self, path: &str, uid: u32, gids: &[u32]) -> Option<String> {
-        locate::barrier(Path::new(path), uid, gids, "or put the script elsewhere")
+    fn barrier(&self, path: &str, uid: u32, gids: &[u32], elsewhere: &str) -> Option<String> {
+        locate::barrier(Path::new(path), uid, gids, elsewhere)
     }
 
     fn is_directory(&self, path: &str) -> bool {

@@ -51,23 +51,9 @@ impl Room {
     pub(crate) fn open(prefix: &Path, access: Access) -> Result<Self, String> {
         let maker = std::process::id();
         let path = named(prefix, maker);
-        // The longest name that a socket will have in it.
-        let longest = path.as_os_str().len() + "/4294967295.sock".len();
-        if longest > LONGEST_PATH {
-            return Err(format!(
-                "sockets under {} would have paths of {longest} bytes, and at most {LONGEST_PATH} can be \
-                 used: write a shorter WSGISocketPrefix",
-                path.display()
-            ));
-        }
+        fits(&path)?;
         clear_leftovers(prefix, maker);
-        let fault = |error: io::Error| {
-            format!(
-                "the folder for sockets {} cannot be made: {error}: write WSGISocketPrefix with a path \
-                 in a directory that is there",
-                path.display()
-            )
-        };
+        let fault = |error: io::Error| unmade(&path, &error);
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Of a process that had this number, too; or somebody wants to have it taken for ours.
@@ -131,6 +117,39 @@ impl Drop for Room {
             let _ = remove(&self.path, Holder::Us);
         }
     }
+}
+
+/// What will keep a folder called after `prefix` from being made, as far as that is known before.
+pub(crate) fn check(prefix: &Path) -> Result<(), String> {
+    let path = named(prefix, std::process::id());
+    fits(&path)?;
+    match fs::metadata(path.parent().unwrap_or(&path)) {
+        Ok(above) if above.is_dir() => Ok(()),
+        Ok(_) => Err(unmade(&path, &io::ErrorKind::NotADirectory.into())),
+        Err(error) => Err(unmade(&path, &error)),
+    }
+}
+
+/// Whether sockets in a folder have paths that the system takes.
+fn fits(path: &Path) -> Result<(), String> {
+    // The longest name that a socket will have in it.
+    let longest = path.as_os_str().len() + "/4294967295.sock".len();
+    if longest <= LONGEST_PATH {
+        return Ok(());
+    }
+    Err(format!(
+        "sockets under {} would have paths of {longest} bytes, and at most {LONGEST_PATH} can be used: \
+         write a shorter WSGISocketPrefix",
+        path.display()
+    ))
+}
+
+fn unmade(path: &Path, error: &io::Error) -> String {
+    format!(
+        "the folder for sockets {} cannot be made: {error}: write WSGISocketPrefix with a path in a \
+         directory that is there",
+        path.display()
+    )
 }
 
 /// A socket that listens. Removed when dropped, by the process that made it.

@@ -1,4 +1,5 @@
-//! Whether the scripts that a configuration names can be read by those who are to run them.
+//! Whether the scripts that a configuration names can be read by those who are to run them, and the folders
+//! entered.
 
 use engine::settings::hooks::{HandlerScript, HookScript};
 
@@ -15,8 +16,8 @@ pub(crate) const ASKED: [&str; 5] = [
     "WSGIHandlerScript",
 ];
 
-/// What keeps scripts from being read, each in one line with file and line. Only for those that are known
-/// before a request comes.
+/// What keeps scripts from being read and folders from being entered, each in one line with file and line.
+/// Only for those that are known before a request comes.
 pub(crate) fn unreadable(
     input: &Input<'_>,
     asked: &[Written],
@@ -61,9 +62,34 @@ pub(crate) fn unreadable(
             Some(user) => (user.uid, [&user.groups[..], &[user.gid]].concat()),
             None => (httpd.uid, httpds.clone()),
         };
-        let barrier = system.barrier(&file, uid, &gids)?;
         let at = place(&written.file, written.line);
+        if !file.starts_with('/') {
+            // It is looked for from wherever httpd or the process happens to be.
+            return Some(format!(
+                "{at}{directive}: {file} may not be found: it is no absolute path; write it from the root"
+            ));
+        }
+        let barrier = system.barrier(&file, uid, &gids, "or put the script elsewhere")?;
         Some(format!("{at}{directive}: {file} will not run: {barrier}"))
     });
-    told.collect()
+    told.chain(closed_folders(input, outcome, system)).collect()
+}
+
+/// What keeps daemon processes from going to the folders that are written for them.
+fn closed_folders(input: &Input<'_>, outcome: &Outcome, system: &dyn System) -> Vec<String> {
+    let written = outcome.groups.iter().filter_map(|planned| {
+        let (home, user) = (planned.process.home.as_deref()?, planned.plan.user.as_ref()?);
+        // Of what is in a chroot, too little is known.
+        if planned.process.chroot.is_some() || !system.is_directory(home) {
+            return None;
+        }
+        let groups = [&user.groups[..], &[user.gid]].concat();
+        let barrier = system.barrier(home, user.uid, &groups, "or name another folder")?;
+        let origin = input.settings.daemon.groups.iter().find_map(|definition| {
+            (definition.process.name == planned.plan.name).then_some(&definition.origin)
+        })?;
+        let at = place(&origin.file, origin.line);
+        Some(format!("{at}WSGIDaemonProcess: home=: no process will start: {barrier}"))
+    });
+    written.collect()
 }

@@ -25,7 +25,7 @@ impl System for Fake {
         Some(User { name, uid, gid: Some(gid), home })
     }
 
-    fn barrier(&self, path: &str, uid: u32, gids: &[u32]) -> Option<String> {
+    fn barrier(&self, path: &str, uid: u32, gids: &[u32], _: &str) -> Option<String> {
         (path.starts_with("/closed") && uid != 1000).then(|| format!("closed to {uid} {gids:?}"))
     }
 
@@ -60,7 +60,8 @@ impl System for Fake {
     }
 
     fn is_directory(&self, path: &str) -> bool {
-        self.directories.iter().any(|known| known == path)
+        ["/srv", "/jail/", "/jail"].contains(&path)
+            || self.directories.iter().any(|one| one == path)
     }
 }
 
@@ -271,6 +272,33 @@ fn folders() {
     assert_eq!(with("user=blog home=/srv", "/home/blog").as_deref(), Some("/srv"));
     let inside = with("user=blog chroot=/jail", "/jail/home/blog");
     assert_eq!(inside.as_deref(), Some("/home/blog"));
+}
+
+#[test]
+fn folders_that_are_missing_or_closed_are_told_and_the_group_is_tried() {
+    let with = |text: &str, directories: &[&str]| {
+        let mut world = world().group(&format!("blog {text}"));
+        world.system.directories = directories.iter().map(|&name| name.to_owned()).collect();
+        let input = world.input();
+        let outcome = plan(&input, &world.system);
+        assert_eq!(outcome.groups.len(), 1);
+        let told = scripts::unreadable(&input, &[], &outcome, &world.system);
+        (outcome.faults, told)
+    };
+    for (text, said) in [
+        ("home=/gone", "home=: there is no directory /gone:"),
+        ("chroot=/gone/ home=/srv", "chroot=: there is no directory /gone/:"),
+        ("chroot=/jail/ home=/srv", "home=: there is no directory /jail/srv:"),
+    ] {
+        let (faults, _) = with(text, &[]);
+        let [fault] = &faults[..] else { panic!("{faults:?}") };
+        assert!(fault.starts_with("/f:1: WSGIDaemonProcess: ") && fault.contains(said), "{fault}");
+    }
+    assert_eq!(with("chroot=/jail home=/srv", &["/jail/srv"]).0, [""; 0]);
+    let (faults, told) = with("home=/closed", &["/closed"]);
+    assert_eq!(faults, [""; 0]);
+    assert!(told[0].starts_with("/f:1: WSGIDaemonProcess: home=: no process will"), "{told:?}");
+    assert_eq!(with("home=/closed user=blog", &["/closed"]).1, [""; 0]);
 }
 
 #[test]
@@ -486,7 +514,7 @@ fn import_scripts_that_are_not_mounted() {
 fn a_service_runs_all_its_scripts_and_is_nothing_without_any() {
     let mut world = world().group("mail threads=0").alias("/", "/srv/a.wsgi", Some("mail"));
     let outcome = world.plan();
-    assert!(outcome.groups.is_empty() && outcome.faults.is_empty(), "{outcome:?}");
+    assert!(outcome.groups.is_empty(), "{outcome:?}");
     let notice = outcome.notices.iter().find(|notice| notice.contains("nothing to run in it"));
     assert!(notice.is_some_and(|notice| notice.contains("'mail'")), "{:?}", outcome.notices);
     world.settings.import_scripts = vec![engine::settings::ImportScript {
@@ -494,7 +522,7 @@ fn a_service_runs_all_its_scripts_and_is_nothing_without_any() {
         process_group: "mail".to_owned(),
         ..engine::settings::ImportScript::default()
     }];
-    let setup = world.only().plan.setup;
+    let setup = &world.plan().groups[0].plan.setup;
     assert_eq!((setup.threads, setup.import_scripts.len()), (0, 1));
 }
 
@@ -529,6 +557,20 @@ fn names_must_be_known() {
 }
 
 #[test]
+fn a_service_is_no_group_for_requests() {
+    let service = || world().group("work threads=0");
+    for world in [service().alias("/", "/srv/a.wsgi", Some("work")), {
+        let mut world = service();
+        world.uses.push((GroupName::parse("work"), ""));
+        world
+    }] {
+        let faults = world.plan().faults;
+        let [fault] = &faults[..] else { panic!("{faults:?}") };
+        assert!(fault.contains("'work' has threads=0 and serves no requests: name"), "{fault}");
+    }
+}
+
+#[test]
 fn groups_of_a_virtual_host_are_its_own() {
     let host = |server: &'static str| {
         let mut world = world().group_in("blog", Some(server)).alias("/", "/a", Some("blog"));
@@ -549,7 +591,7 @@ fn one_name_is_one_group() {
     assert_eq!(same.only().plan.setup.threads, 2);
     assert_eq!(
         world().group("blog threads=2").group("blog threads=3").fault(),
-        "/f:2: WSGIDaemonProcess: process group 'blog' is defined differently /f:1: give it \
+        "/f:2: WSGIDaemonProcess: process group 'blog' is defined differently in /f:1: give it \
          another name"
     );
     let secrets = world().group("blog env=A=1").group("blog env=A=2");
@@ -728,6 +770,7 @@ fn scripts_that_cannot_be_read_are_told_of_those_who_are_to_read_them() {
         .alias("/open", "/srv/a.wsgi", None)
         .alias("/own", "/closed/b.wsgi", Some("blog"))
         .alias("/shut", "/closed/c.wsgi", None)
+        .alias("/from", "somewhere/c.wsgi", None)
         .alias("^/x(.*)", "/closed/$1.wsgi", None);
     let input = world.input();
     let asked = [
@@ -741,7 +784,8 @@ fn scripts_that_cannot_be_read_are_told_of_those_who_are_to_read_them() {
         place: Place { file: "/f".to_owned(), line: 7 },
     });
     let told = scripts::unreadable(&input, &asked, &plan(&input, &world.system), &world.system);
-    let [told, access, handler] = &told[..] else { panic!("{told:?}") };
+    let [told, relative, access, handler] = &told[..] else { panic!("{told:?}") };
+    assert!(relative.contains("somewhere/c.wsgi may not be found"), "{relative}");
     assert!(told.starts_with("/f:102: WSGIScriptAlias: /closed/c.wsgi will not run"), "{told}");
     assert!(access.starts_with("/f:7: WSGIAccessScript: /closed/d.py"), "{access}");
     assert!(handler.starts_with("/f:7: WSGIHandlerScript: /closed/e.py"), "{handler}");
