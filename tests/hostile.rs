@@ -290,6 +290,53 @@ both_modes!(a_forked_process_leaves_the_server_alone, |site| {
     server.allow_log("DeprecationWarning");
 });
 
+/// Its copy comes back from the application, and must be gone before the original goes on.
+const COPIES: &str = "\
+import os
+
+def application(environ, start_response):
+    how = environ['QUERY_STRING']
+    if how == 'late':
+        start_response('200 OK', [('Content-Type', 'text/plain')])(b'begun, ')
+    pid = os.fork()
+    if not pid:
+        if how == 'leave':
+            raise SystemExit(3)
+        if how == 'raise':
+            raise ValueError('raised in a copy')
+        if how != 'late':
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'copy']
+    os.waitpid(pid, 0)
+    if how != 'late':
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [b'original']
+";
+
+both_modes!(a_copy_that_comes_back_says_nothing_and_ends, |site| {
+    let server = with_cases(site)
+        .file("cases/copies.py", COPIES)
+        .conf("WSGIApplicationGroup %{GLOBAL}")
+        .start();
+    // What a copy is told is in the log; what it says by its connection to httpd is not heard.
+    for text in ["raised in a copy", "SystemExit: 3", "Traceback", "DeprecationWarning"] {
+        server.allow_log(text);
+    }
+    let mut client = server.client();
+    let before = processes(&server);
+    for (how, body) in [
+        ("return", "original"),
+        ("leave", "original"),
+        ("raise", "original"),
+        ("late", "begun, original"),
+    ] {
+        let reply = client.get(&format!("/case/copies.py?{how}")).expect(200);
+        assert_eq!(reply.text(), body, "{how}");
+        good_request(&mut client, how).expect("a good request afterwards");
+    }
+    assert_eq!(processes(&server), before);
+});
+
 /// Its import waits for as long as nobody writes to a pipe.
 const HANGS: &str = "\
 import os

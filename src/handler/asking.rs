@@ -68,7 +68,10 @@ pub(crate) fn ask<'r, R>(
         mtime,
         reloading: matter.effective.script_reloading,
     };
-    question(engine, &asked, &mut Asking { request: Loan::new(request), matter, child })
+    let answer =
+        question(engine, &asked, &mut Asking { request: Loan::new(request), matter, child });
+    child::end_copy();
+    answer
 }
 
 /// When a file was last changed, in microseconds since the epoch.

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use engine::os::own;
 use engine::wsgi::{Engine, Facts, Host, Level, Scoreboard, Source};
 use once_cell::sync::OnceCell;
 
@@ -74,6 +75,14 @@ impl<W: Wiring<Server = ServerConfig>> ServerHook for Start<W> {
     }
 }
 
+/// Ends this process if an application has forked it and let it come back: the request and httpd's threads and
+/// sockets are the original's.
+pub(crate) fn end_copy() {
+    if own::forked() {
+        own::leave(0);
+    }
+}
+
 /// The child ends.
 struct Stop;
 
@@ -110,6 +119,7 @@ fn start(config: &ServerConfig) -> Result<Engine, String> {
         };
         (located?, process.settings.clone())
     };
+    own::guard_forks(0).map_err(|error| format!("forks cannot be noticed: {error}"))?;
     let around = Around { shows_scoreboard: settings.server_metrics() };
     let engine = Engine::start(&located, settings, facts(), Box::new(around));
     engine.map_err(|fault| fault.to_string())
@@ -122,6 +132,7 @@ fn preload(engine: &Engine, config: &ServerConfig) {
         // An alias to a folder of scripts names both groups too; which script is meant is known later.
         if !path.is_dir() {
             engine.preload(&script.application_group, path);
+            end_copy();
         }
     }
 }

@@ -147,6 +147,7 @@ where
     };
     let mut exchange = Embedded::new(request, &effective, &paths, child);
     let outcome = engine.serve(&call, &mut exchange);
+    child::end_copy();
     Ok(match exchange.settled() {
         Some(verdict) => verdict,
         None => match outcome {

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
+use engine::os::own;
 use engine::settings::request::Effective;
 use engine::wsgi::{Environ, Exchange, Head, Level, ReadFault, SendFault, Source, Then};
 
@@ -66,8 +67,9 @@ impl<'x, 'r> Embedded<'x, 'r> {
     }
 
     fn begin(&mut self, head: Option<&Head>) -> Result<(), SendFault> {
-        if self.body.is_refused() {
-            // httpd has answered; anything more would be taken for another response.
+        if self.body.is_refused() || own::forked() {
+            // httpd has answered, or the process that this one is a copy of will; anything more would be
+            // taken for another response.
             return Err(SendFault::Gone);
         }
         let Some(head) = head else { return Ok(()) };
@@ -140,7 +142,7 @@ impl Exchange for Embedded<'_, '_> {
     }
 
     fn abort(&mut self) {
-        if self.progress == Progress::Begun && !self.body.is_refused() {
+        if self.progress == Progress::Begun && !self.body.is_refused() && !own::forked() {
             self.output.cut(&self.request);
         }
     }

@@ -210,7 +210,8 @@ pub fn guard_forks(most: usize) -> io::Result<()> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     NOTHING.store(nothing.into_raw_fd(), Ordering::Relaxed);
-    // SAFETY: a function that stays mapped: Python never unmaps an extension.
+    // SAFETY: a function that stays mapped: Python never unmaps an extension, nor is the module unmapped that is
+    // linked with `nodelete`.
     match unsafe { pthread_atfork(None, None, Some(in_child)) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
