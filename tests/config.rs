@@ -246,6 +246,7 @@ const TABLE: &[Row] = &[
     ("WSGICaseSensitivity", SWITCH, NO_SWITCH),
     ("WSGIServerMetrics", SWITCH, NO_SWITCH),
     ("WSGIVerboseDebugging", SWITCH, NO_SWITCH),
+    ("WSGILazyInitialization", SWITCH, NO_SWITCH),
     // Its options have a table of their own in tests/groups.rs.
     (
         "WSGIDaemonProcess",
@@ -498,7 +499,7 @@ fn directives_that_do_nothing_say_what_to_do_instead() {
     let server = Site::new("idle")
         .app("hello.py")
         .conf("WSGIPassApacheRequest On\nWSGITelemetryService unix:@root@/run/telemetry")
-        .conf("WSGITelemetryOptions All\nWSGISlowRequests 1")
+        .conf("WSGITelemetryOptions All\nWSGISlowRequests 1\nWSGILazyInitialization Off")
         .conf("<Location />\nWSGIGroupAuthoritative Off\n</Location>")
         .start();
     server.get("/").expect(200);
@@ -508,6 +509,7 @@ fn directives_that_do_nothing_say_what_to_do_instead() {
         ("WSGITelemetryOptions", "metrics functions"),
         ("WSGISlowRequests", "access log"),
         ("WSGIGroupAuthoritative", "<RequireAny>"),
+        ("WSGILazyInitialization", "never starts Python"),
     ] {
         let line = server.expect_log(&format!("{name} does nothing"));
         assert!(line.contains(instead), "{line}");

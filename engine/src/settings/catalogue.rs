@@ -454,6 +454,17 @@ const BASIC: &[Entry] = &[
             Ok(())
         }),
     },
+    Entry {
+        name: "WSGILazyInitialization",
+        scope: Scope::Global,
+        syntax: "WSGILazyInitialization On|Off",
+        default: "On",
+        help: "Does nothing: Python is never started in httpd's parent",
+        apply: Apply::Process(|process, text| {
+            process.lazy_initialization = Some(on_off(text)?);
+            Ok(())
+        }),
+    },
 ];
 
 fn hash_seed(word: &str) -> Result<HashSeed, Fault> {

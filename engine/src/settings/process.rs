@@ -81,6 +81,8 @@ pub struct ProcessSettings {
     pub server_metrics: Option<bool>,
     /// `WSGIVerboseDebugging`, which does nothing but cause a notice
     pub verbose_debugging: Option<bool>,
+    /// `WSGILazyInitialization` of mod_wsgi 3 to 5, the same
+    pub lazy_initialization: Option<bool>,
     /// Top-level interpreter settings.
     pub interpreter: InterpreterSettings,
     /// `<WSGIInterpreterOptions>` sections in file order.
@@ -181,6 +183,13 @@ impl ProcessSettings {
             notices.push(
                 "WSGIVerboseDebugging does nothing and can be removed: write 'LogLevel wsgi:debug' \
                  to see more of what the module does"
+                    .to_owned(),
+            );
+        }
+        if self.lazy_initialization.is_some() {
+            notices.push(
+                "WSGILazyInitialization does nothing and can be removed: httpd's parent never starts \
+                 Python, whatever it says"
                     .to_owned(),
             );
         }

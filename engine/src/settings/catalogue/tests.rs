@@ -90,6 +90,7 @@ const SWITCHES: &[(&str, Flag)] = &[
     ("WSGICaseSensitivity", |w| &mut w.process.case_sensitivity),
     ("WSGIServerMetrics", |w| &mut w.process.server_metrics),
     ("WSGIVerboseDebugging", |w| &mut w.process.verbose_debugging),
+    ("WSGILazyInitialization", |w| &mut w.process.lazy_initialization),
 ];
 
 #[test]
@@ -403,6 +404,13 @@ fn verbose_debugging_is_explained() {
 }
 
 #[test]
+fn lazy_initialization_is_explained() {
+    let notices = world(&["WSGILazyInitialization Off"]).process.notices();
+    assert_eq!(notices.len(), 1);
+    assert!(notices[0].contains("httpd's parent never starts Python"));
+}
+
+#[test]
 fn defaults_in_the_list_are_those_that_hold() {
     // For a switch, writing its default must resolve to what not writing it does.
     let resolve = |lines: &[&str]| {
@@ -433,7 +441,8 @@ fn defaults_in_the_list_are_those_that_hold() {
     for name in switches.chain(others).chain(["WSGIApplicationGroup"]) {
         let default = Entry::find(name).unwrap().default;
         assert_eq!(resolve(&[&format!("{name} {default}")]), nothing, "{name}");
-        if ["On", "Off"].contains(&default) && name != "WSGIVerboseDebugging" {
+        let idle = ["WSGIVerboseDebugging", "WSGILazyInitialization"].contains(&name);
+        if ["On", "Off"].contains(&default) && !idle {
             let other = if default == "On" { "Off" } else { "On" };
             assert_ne!(resolve(&[&format!("{name} {other}")]), nothing, "{name}");
         }
