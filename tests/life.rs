@@ -289,6 +289,13 @@ both_modes!(destroy_interpreter_off_skips_exit_functions, |site| {
     assert_eq!(server.read("scratch/ended"), "");
 });
 
+both_modes!(one_process_serves_to_be_debugged, |site| {
+    let server = site.app("hello.py").in_one_process().start();
+    for _ in 0..3 {
+        assert_eq!(server.get("/").expect(200).text(), "hello\n");
+    }
+});
+
 both_modes!(processes_can_be_started, |site| {
     let code = r#"
 import os

@@ -184,6 +184,10 @@ impl Parent {
     pub(super) fn leave(process: &Pool<'static>) -> Option<Links> {
         let parent = process.recall::<Self>(KEY)?;
         let mut state = parent.state();
+        if parent.pid == std::process::id() {
+            // httpd -X: the parent serves by itself.
+            return Some(std::mem::take(&mut state.links));
+        }
         let left = std::mem::replace(&mut *state, State::new(Err(String::new())));
         // Descriptors are closed, plans and their secrets freed; files belong to who made them.
         let State { links, .. } = left;

@@ -215,6 +215,20 @@ fn expect_nothing_left(server: &Server, ours: &[u32]) {
 }
 
 #[test]
+fn one_process_leaves_nothing() {
+    for mpm in [Mpm::Event, Mpm::Prefork] {
+        let mut server =
+            Site::new("alone").mpm(mpm).source("/", SLOW).daemon().in_one_process().start();
+        server.get("/").expect(200);
+        wait_for_daemons(&server, 1, &[]);
+        let ours = all_processes(&server);
+        assert_eq!(ours.len(), 3, "{ours:?}");
+        server.stop();
+        wait_for_end(&ours);
+    }
+}
+
+#[test]
 fn stop_leaves_nothing() {
     for mpm in [Mpm::Event, Mpm::Prefork] {
         let mut server = Site::new("stop")

@@ -55,6 +55,7 @@ pub struct Site {
     tls: bool,
     http2: bool,
     load: bool,
+    alone: bool,
     daemon: bool,
     group: String,
     python: Option<Python>,
@@ -86,6 +87,7 @@ impl Site {
             tls: false,
             http2: false,
             load: true,
+            alone: false,
             daemon: false,
             group: String::new(),
             python: None,
@@ -152,6 +154,12 @@ impl Site {
     pub fn without_module(mut self) -> Self {
         self.load = false;
         self
+    }
+
+    /// Has httpd serve in one process, as `httpd -X` does to be debugged.
+    pub fn in_one_process(mut self) -> Self {
+        self.alone = true;
+        self.conf_before("Define ONE_PROCESS")
     }
 
     /// Runs applications in a daemon process group, `tests`, where nothing else is said.
@@ -257,7 +265,9 @@ impl Site {
             if process.try_wait().expect("look at httpd").is_some() {
                 return Some(false);
             }
-            let serves = banners(&log) > 0 && TcpStream::connect(address).is_ok();
+            // Where there is no other process, nothing is said at the start.
+            let begun = self.alone || banners(&log) > 0;
+            let serves = begun && TcpStream::connect(address).is_ok();
             serves.then_some(true)
         });
         if ready == Some(true) {
