@@ -38,6 +38,13 @@ impl<'s> Server<'s> {
         unsafe { text(self.record().server_admin) }
     }
 
+    /// Whether `ErrorLog` names the system's log.
+    pub(crate) fn logs_to_syslog(&self) -> bool {
+        // SAFETY: configuration text, frozen (S3).
+        let name = unsafe { text(self.record().error_fname) }.unwrap_or_default().to_bytes();
+        name.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"syslog"))
+    }
+
     /// The port of `ServerName`, or the one of its first address where that has none; 0 for any.
     pub(crate) fn port(&self) -> u16 {
         let record = self.record();
