@@ -58,17 +58,13 @@ fn expand<'r>(
     case_sensitive: bool,
 ) -> Cow<'r, str> {
     match form {
-        GroupName::Server => in_server(request, server_name(request), None),
+        GroupName::Server => in_server(request, None),
         GroupName::Host => {
-            in_server(request, request.host().unwrap_or_else(|| server_name(request)), None)
+            let name = request.host().unwrap_or_else(|| server_name(request));
+            named(request, name, request.server_port(), None)
         }
-        GroupName::Resource if case_sensitive => {
-            in_server(request, server_name(request), Some(script_name))
-        }
-        GroupName::Resource => {
-            let script_name = script_name.to_ascii_lowercase();
-            in_server(request, server_name(request), Some(&script_name))
-        }
+        GroupName::Resource if case_sensitive => in_server(request, Some(script_name)),
+        GroupName::Resource => in_server(request, Some(&script_name.to_ascii_lowercase())),
         GroupName::Global | GroupName::Name(_) | GroupName::Env(_) => Cow::Borrowed(""),
     }
 }
@@ -100,12 +96,23 @@ fn server_name<'r>(request: &Request<'r>) -> &'r CStr {
     request.server().and_then(|server| server.name()).unwrap_or_default()
 }
 
-/// `name`, the port unless it is a usual one, and the script name where one is given.
-fn in_server<'r>(request: &Request<'r>, name: &CStr, script_name: Option<&[u8]>) -> Cow<'r, str> {
-    let port = request.server_port();
+/// A name in this server, as the configuration alone says it. Of the port that a client writes in `Host`
+/// there are too many: each would make an interpreter.
+fn in_server<'r>(request: &Request<'r>, script_name: Option<&[u8]>) -> Cow<'r, str> {
+    let port = request.server().map_or(0, |server| server.port());
+    named(request, server_name(request), port, script_name)
+}
+
+/// `name`, the port unless it is a usual one or none is known, and the script name where one is given.
+fn named<'r>(
+    request: &Request<'r>,
+    name: &CStr,
+    port: u16,
+    script_name: Option<&[u8]>,
+) -> Cow<'r, str> {
     let digits = Digits::new(port.into());
     let port: [&[u8]; 2] =
-        if port == 80 || port == 443 { [b"", b""] } else { [b":", digits.as_bytes()] };
+        if matches!(port, 0 | 80 | 443) { [b"", b""] } else { [b":", digits.as_bytes()] };
     let script: [&[u8]; 2] = script_name.map_or([b"", b""], |script| [b"|", script]);
     let text = request.pool().text(&[name.to_bytes(), port[0], port[1], script[0], script[1]]);
     decode(text.to_bytes())

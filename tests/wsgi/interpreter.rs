@@ -80,6 +80,32 @@ both_modes!(usual_ports_are_left_out_of_the_name, |site| {
     }
 });
 
+// Each name that a client could bring about would be an interpreter, with all that applications load.
+both_modes!(clients_do_not_choose_the_port_of_a_name, |site| {
+    let server = site
+        .source("/server", GROUP)
+        .source_with("/resource", GROUP, "application-group=%{RESOURCE}")
+        .conf("<Location /server>\nWSGIApplicationGroup %{SERVER}\n</Location>")
+        .conf("<VirtualHost 127.0.0.1:@port@>\n</VirtualHost>")
+        .conf("<VirtualHost 127.0.0.1:@port@>\nServerName plain.example\n</VirtualHost>")
+        .conf("<VirtualHost 127.0.0.1:@port@>\nServerName odd.example:8080\n</VirtualHost>")
+        .start();
+    let port = server.port();
+    for (name, group) in [
+        ("unknown.example", format!("localhost:{port}")),
+        ("plain.example", format!("plain.example:{port}")),
+        ("odd.example", "odd.example:8080".to_owned()),
+    ] {
+        for port in ["", ":1", ":80", ":8080", ":65535"] {
+            let mut client = server.client();
+            client.host(&format!("{name}{port}"));
+            assert_eq!(client.get("/server").expect(200).value("group"), group);
+            let resource = client.get("/resource").expect(200);
+            assert_eq!(resource.value("group"), format!("{group}|/resource"));
+        }
+    }
+});
+
 both_modes!(case_of_names_can_be_ignored, |site| {
     let conf = "WSGICaseSensitivity Off";
     // The only application of a daemon group would get the main interpreter.
