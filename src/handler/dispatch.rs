@@ -126,8 +126,12 @@ where
             "WSGIRestrictEmbedded is On: no application may run in httpd's own processes",
         );
     }
-    let application_group =
-        lookup::group(request, effective.application_group, &paths.script_name, case_sensitive);
+    let application_group = lookup::group(
+        request,
+        effective.application_group,
+        resource(&effective, &paths),
+        case_sensitive,
+    );
     let callable = lookup::callable(request, effective.callable);
     let (script, mtime) = script(request, &effective);
 
@@ -155,6 +159,12 @@ where
             Outcome::Refused(status) => Verdict::Status(status),
         },
     })
+}
+
+/// What `%{RESOURCE}` means within its server: where the script is mounted, or the name of the handler, which
+/// is one however many URLs lead to it.
+fn resource<'e>(effective: &Effective<'e>, paths: &'e Paths<'_>) -> &'e [u8] {
+    effective.handler.map_or(&paths.script_name, |script| script.name.as_bytes())
 }
 
 /// The script that answers, and when it was last changed.
@@ -204,7 +214,7 @@ fn remote<'r>(
     let application_group = |link: &GroupLink| match effective.application_group {
         // The default: an application that is alone gets the interpreter that every extension knows.
         GroupName::Resource if link.main_interpreter => Cow::Borrowed(""),
-        named => lookup::group(request, named, &paths.script_name, child.case_sensitive),
+        named => lookup::group(request, named, resource(effective, paths), child.case_sensitive),
     };
     let group =
         group.serving(|link| link.mount(script, &application_group(link), &callable).is_some());

@@ -62,6 +62,20 @@ both_modes!(scripts_answer_for_files_and_urls, |site| {
     assert_eq!(server.get("/plain.txt").expect(200).text(), "plain");
 });
 
+// Clients can think of as many URLs as they like, and each interpreter loads the script anew.
+both_modes!(a_handler_has_one_interpreter_whatever_the_url, |site| {
+    let server = site
+        .file("apps/handler.py", SCRIPT)
+        .file("htdocs/page.bfl", "a page")
+        .conf("WSGIHandlerScript my-handler @apps@/handler.py")
+        .conf("<Directory @root@/htdocs>\nAddHandler my-handler .bfl\n</Directory>")
+        .start();
+    let group = format!("localhost:{}|my-handler", server.port());
+    for path in ["/page.bfl", "/page.bfl/info", "/none.bfl", "/other.bfl"] {
+        same(&server.get(path).expect(200), &[("mod_wsgi.application_group", &group)]);
+    }
+});
+
 both_modes!(inner_handlers_replace_outer_ones_by_name, |site| {
     let named = |name: &str| {
         format!(
