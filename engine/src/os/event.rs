@@ -23,17 +23,7 @@ pub fn wait(watched: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result
     for (entry, descriptor) in entries.iter_mut().zip(watched) {
         entry.fd = descriptor.as_raw_fd();
     }
-    // Rounded up: a wait that ends before its time would be made again and again.
-    let timeout = timeout.map_or(-1, |timeout| {
-        c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
-    });
-    let count = libc::nfds_t::try_from(watched.len()).map_err(io::Error::other)?;
-    // SAFETY: the array has at least `count` entries.
-    let ready = unsafe { libc::poll(entries.as_mut_ptr(), count, timeout) };
-    if ready < 0 {
-        let error = io::Error::last_os_error();
-        return if error.kind() == io::ErrorKind::Interrupted { Ok(0) } else { Err(error) };
-    }
+    poll(&mut entries[..watched.len()], timeout)?;
     let mut bits = 0;
     for (index, entry) in entries[..watched.len()].iter().enumerate() {
         if entry.revents != 0 {
@@ -100,6 +90,42 @@ impl Set {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Waits until `wake` is set or one of the sockets takes something again (one that is at its end counts), at most for
+/// `timeout`. Says of each socket whether it does; of none after the timeout or a signal.
+pub fn wait_for_room(
+    wake: &Wake,
+    sockets: &[BorrowedFd<'_>],
+    timeout: Option<Duration>,
+) -> io::Result<Vec<bool>> {
+    let entry = |fd: RawFd, events| libc::pollfd { fd, events, revents: 0 };
+    let mut entries = Vec::with_capacity(sockets.len() + 1);
+    entries.extend(sockets.iter().map(|socket| entry(socket.as_raw_fd(), libc::POLLOUT)));
+    entries.push(entry(wake.0.as_raw_fd(), libc::POLLIN));
+    poll(&mut entries, timeout)?;
+    entries.pop();
+    Ok(entries.iter().map(|entry| entry.revents != 0).collect())
+}
+
+/// A signal counts as the timeout.
+fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<()> {
+    // Rounded up: a wait that ends before its time would be made again and again.
+    let timeout = timeout.map_or(-1, |timeout| {
+        c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+    });
+    let count = libc::nfds_t::try_from(entries.len()).map_err(io::Error::other)?;
+    // SAFETY: as many entries as said.
+    if unsafe { libc::poll(entries.as_mut_ptr(), count, timeout) } >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::Interrupted {
+        // Nothing was found out, whatever is in the entries.
+        entries.iter_mut().for_each(|entry| entry.revents = 0);
+        return Ok(());
+    }
+    Err(error)
 }
 
 /// Accepts a connection, close-on-exec; `None` where none waits. The listener does not block.
@@ -226,6 +252,21 @@ mod tests {
         set.watch(other.as_fd(), 3).unwrap();
         set.forget(other.as_fd());
         assert_eq!(set.next(Wait::No).unwrap(), None);
+    }
+
+    #[test]
+    fn room_is_waited_for_beside_a_mark() {
+        let mark = Wake::new().unwrap();
+        let ((_reading, free), (read, full)) = (pipe().unwrap(), pipe().unwrap());
+        let mut files = [std::fs::File::from(full), std::fs::File::from(free)];
+        while std::io::Write::write(&mut files[0], &[0; 4096]).is_ok() {}
+        let sockets = [files[0].as_fd(), files[1].as_fd()];
+        assert_eq!(wait_for_room(&mark, &sockets, None).unwrap(), [false, true]);
+        mark.set();
+        assert_eq!(wait_for_room(&mark, &sockets[..1], None).unwrap(), [false]);
+        mark.clear();
+        drop(read);
+        assert_eq!(wait_for_room(&mark, &sockets[..1], None).unwrap(), [true]);
     }
 
     #[test]
