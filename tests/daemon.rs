@@ -27,6 +27,8 @@ mod options;
 mod processes;
 #[path = "daemon/rolling.rs"]
 mod rolling;
+#[path = "daemon/stream.rs"]
+mod stream;
 #[path = "daemon/stuck.rs"]
 mod stuck;
 #[path = "daemon/trouble.rs"]

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::line::{AT_ONCE, Line};
+use super::line::{AT_ONCE, Line, Way};
 use super::shared::{Shared, now_us};
 use crate::os::own;
 use crate::os::socket::Wait;
@@ -24,6 +25,17 @@ const WINDOW: u32 = 512 * 1024;
 /// While a response is being sent, how often a look is taken whether anybody still wants it.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Blocks that follow each other within this time are left to the flusher. Of slower ones it would send each alone, and
+/// its waking costs more than the send it saves the application.
+const QUICK: Duration = Duration::from_micros(20);
+
+/// How many of them there have to be first: a response of a few blocks is not worth waking the flusher for.
+const STEADY: u32 = 3;
+
+/// What a slow one takes off their count, which goes no further than to the sum of both. One among many says nothing:
+/// the thread may have had to wait for a processor, or for Python.
+const LAPSE: u32 = 2;
+
 /// Files up to this size are sent as bytes: that takes fewer calls than passing a descriptor.
 const SMALL_FILE: u64 = MAX_STREAM as u64;
 
@@ -36,7 +48,7 @@ pub(super) struct Receiving {
 /// One request.
 pub(super) struct Remote<'a> {
     shared: &'static Shared,
-    line: &'a Line,
+    line: &'a Arc<Line>,
     receiving: &'a mut Receiving,
     request: Request<'a>,
     /// What of [`Request::inline`] the application has not read.
@@ -48,6 +60,38 @@ pub(super) struct Remote<'a> {
     /// Why the body cannot be read any further.
     fault: Option<String>,
     looked: Option<Instant>,
+    pace: Pace,
+}
+
+/// How quickly the blocks of a response follow each other.
+#[derive(Default)]
+struct Pace {
+    /// When the last one had gone.
+    last: Option<Instant>,
+    /// When the next one came, and whether it is one of a quick row; once that was asked.
+    next: Option<(Instant, bool)>,
+    /// How many came quickly after the one before, see [`LAPSE`].
+    quick: u32,
+}
+
+impl Pace {
+    /// A block comes. Asked again before it has gone, the answer is the same.
+    fn comes(&mut self) -> (Instant, bool) {
+        *self.next.get_or_insert_with(|| {
+            let now = Instant::now();
+            self.quick = match self.last {
+                Some(last) if now < last + QUICK => (self.quick + 1).min(STEADY + LAPSE),
+                _ => self.quick.saturating_sub(LAPSE),
+            };
+            (now, self.quick >= STEADY)
+        })
+    }
+
+    /// It has gone.
+    fn went(&mut self, now: Instant) {
+        self.last = Some(now);
+        self.next = None;
+    }
 }
 
 /// A body in a file.
@@ -73,7 +117,7 @@ struct Asked {
 impl<'a> Remote<'a> {
     pub(super) fn new(
         shared: &'static Shared,
-        line: &'a Line,
+        line: &'a Arc<Line>,
         receiving: &'a mut Receiving,
         request: Request<'a>,
         file: Option<OwnedFd>,
@@ -93,12 +137,13 @@ impl<'a> Remote<'a> {
             first,
             fault: None,
             looked: None,
+            pace: Pace::default(),
         }
     }
 
-    fn active(&self) {
+    fn active(&self, now: Instant) {
         if !self.request.ignore_activity {
-            self.shared.active();
+            self.shared.active_at(now);
         }
     }
 
@@ -180,7 +225,7 @@ impl<'a> Remote<'a> {
                 Ok(None) => {
                     let socket = self.line.socket();
                     match self.receiving.inbound.receive(socket, Wait::Yes) {
-                        Ok(Arrival::Bytes) => self.active(),
+                        Ok(Arrival::Bytes) => self.active(Instant::now()),
                         Ok(Arrival::End { .. }) => return Err(self.gone()),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             return Err("no more of it came within socket-timeout".to_owned());
@@ -240,8 +285,7 @@ impl<'a> Remote<'a> {
     }
 
     /// Looks, from time to time, whether the client has gone, as far as that can be seen without taking body in.
-    fn look(&mut self) {
-        let now = Instant::now();
+    fn look(&mut self, now: Instant) {
         if self.looked.is_none_or(|looked| now < looked + LOOK) {
             self.looked.get_or_insert(now);
             return;
@@ -362,15 +406,37 @@ impl Exchange for Remote<'_> {
     }
 
     fn send(&mut self, head: Option<&Head>, blocks: &[&[u8]], then: Then) -> Result<(), SendFault> {
-        if then == Then::Flush {
-            self.active();
-            self.look();
+        if then != Then::Flush {
+            return self.line.send(head, blocks, then);
         }
-        self.line.send(head, blocks, then)
+        let (now, quick) = self.pace.comes();
+        self.active(now);
+        self.look(now);
+        let size: usize = blocks.iter().map(|block| block.len()).sum();
+        if head.is_none()
+            && (1..=AT_ONCE).contains(&size)
+            && self.shared.flusher.take(self.line, blocks, quick)
+        {
+            self.pace.went(now);
+            return Ok(());
+        }
+        let sent = self.line.send(head, blocks, then);
+        self.pace.went(Instant::now());
+        sent
     }
 
     fn takes_at_once(&mut self, size: usize) -> bool {
-        size <= AT_ONCE && (self.line.takes_at_once() || socket::takes_at_once(self.line.socket()))
+        if size > AT_ONCE {
+            return false;
+        }
+        match self.line.way(size) {
+            Way::Open | Way::Joins => true,
+            Way::Free => {
+                let (_, quick) = self.pace.comes();
+                quick && self.shared.flusher.is_there() || socket::takes_at_once(self.line.socket())
+            }
+            Way::Behind => false,
+        }
     }
 
     fn send_file(

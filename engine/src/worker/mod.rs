@@ -2,13 +2,15 @@
 //!
 //! Threads: Python's main thread imports, runs handlers of signals and ends the process (`main`); the clock never
 //! enters Python and keeps time, talks to the supervisor and watches the listener while no seat is free (`clock`); worker
-//! threads serve what comes on the connections (`pool`), whichever that is (`queue`, `thread`).
+//! threads serve what comes on the connections (`pool`), whichever that is (`queue`, `thread`); where an application makes
+//! blocks faster than they can be sent one by one, the flusher sends them beside it (`flusher`).
 
 #![forbid(unsafe_code)]
 
 mod call;
 mod clock;
 mod exchange;
+mod flusher;
 mod imports;
 mod line;
 mod main;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::flusher::Flusher;
 use super::imports::Imports;
 use super::pool::Pool;
 use super::setup::Mount;
@@ -19,6 +20,7 @@ pub(super) struct Shared {
     pub(super) mounts: HashMap<u64, Mount>,
     pub(super) status: Arc<Status>,
     pub(super) pool: Pool,
+    pub(super) flusher: Flusher,
     /// Wakes Python's main thread.
     pub(super) main: Wake,
     /// What the clock and Python's main thread ask of each other.
@@ -73,11 +75,13 @@ impl Shared {
     ) -> Self {
         let own = scripts(&setup).filter(|(group, _)| group.is_empty());
         let imports = Imports::new(own.map(|(_, path)| path.as_bytes()));
+        let flusher = Flusher::new(setup.timeouts.socket);
         Self {
             setup,
             mounts,
             status,
             pool,
+            flusher,
             main,
             asked: Asked::default(),
             imports,
@@ -115,7 +119,12 @@ impl Shared {
 
     /// Milliseconds since the start, from 1.
     fn ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+        self.ms_at(Instant::now())
+    }
+
+    fn ms_at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// How long there has been anything.
@@ -125,7 +134,12 @@ impl Shared {
 
     /// Takes note that a request does something.
     pub(super) fn active(&self) {
-        self.active_ms.store(self.ms(), Ordering::Relaxed);
+        self.active_at(Instant::now());
+    }
+
+    /// As [`Shared::active`], where the time is known.
+    pub(super) fn active_at(&self, now: Instant) {
+        self.active_ms.store(self.ms_at(now), Ordering::Relaxed);
     }
 
     /// How long no request has done anything; `None` before the first.
