@@ -223,7 +223,7 @@ impl Worker {
 struct Turn<'t> {
     worker: Worker,
     seat: &'t Seat,
-    line: &'t Line,
+    line: &'t Arc<Line>,
     first: bool,
 }
 
