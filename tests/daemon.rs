@@ -9,6 +9,10 @@
 
 mod harness;
 
+#[path = "daemon/between.rs"]
+mod between;
+#[path = "daemon/boundaries.rs"]
+mod boundaries;
 #[path = "daemon/clients.rs"]
 mod clients;
 #[path = "daemon/death.rs"]

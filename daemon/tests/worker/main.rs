@@ -378,6 +378,21 @@ fn whoever_went_before_its_turn_is_not_served() {
 }
 
 #[test]
+fn a_request_that_did_not_arrive_whole_is_not_run() {
+    let daemon = daemon(1);
+    let count = Ask { inline: b"and its body", length: Some(12), ..Ask::new("/count-me") };
+    let whole = daemon.connect().encode(&count);
+    for left in [1, 12, 13, whole.len() - Client::hello().len() - 1] {
+        daemon.connect().raw(&whole[..whole.len() - left]);
+    }
+    // The only thread has had its turn with each of them.
+    assert_eq!(daemon.get("/hello").text(), "Hello World");
+    assert!(!daemon.plan.path("counted").exists());
+    daemon.connect().get("/count-me");
+    assert!(daemon.plan.path("counted").exists());
+}
+
+#[test]
 fn more_connections_than_threads_all_get_their_turn() {
     let daemon = daemon(2);
     let mut clients: Vec<Client> = (0..8).map(|_| daemon.connect()).collect();

@@ -30,6 +30,8 @@ struct Memory {
     has_body: bool,
     expects: bool,
     later: Option<UnixStream>,
+    /// How much longer than others the head is.
+    padding: usize,
     overridden: Option<u16>,
     gone: bool,
     head: Option<(u16, Vec<(String, String)>)>,
@@ -109,6 +111,7 @@ impl Client for Memory {
         };
         let mut writer = message::request(out, number, &start);
         writer.header(b"Host", b"example.org");
+        writer.header(b"X-Padding", &vec![b'x'; self.padding]);
         writer.finish(inline)
     }
 
@@ -468,6 +471,31 @@ fn what_was_not_read_is_sent_again() {
     });
     assert_eq!(client.got, b"at last");
     assert!(client.log.is_empty(), "{:?}", client.log);
+}
+
+#[test]
+fn what_was_said_before_the_process_stopped_reading_is_heard() {
+    // More than a socket takes, so that it is known not to have been read.
+    let long = || Memory { padding: 800_000, ..Memory::default() };
+    let group = group();
+    let mut client = long();
+    let refused = outcome(&group, &mut client, |listener| {
+        let peer = accept(listener);
+        peer.say(|out| message::failed(out, 1, 504, PLAIN));
+        socket::stop_receiving(peer.socket.as_fd()).unwrap();
+    });
+    assert_eq!(refused, Outcome::Status(504), "{:?}", client.log);
+    assert!(nobody_waits(&group), "sent again although it was answered");
+    let client = run(&group, long(), |listener| {
+        let peer = accept(listener);
+        peer.say(|out| message::go_away(out, 0));
+        socket::stop_receiving(peer.socket.as_fd()).unwrap();
+        let mut last = accept(listener);
+        drop(peer);
+        let number = last.request();
+        last.respond(number, "at last");
+    });
+    assert_eq!(client.got, b"at last");
 }
 
 #[test]
