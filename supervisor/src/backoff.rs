@@ -5,7 +5,7 @@ use crate::Time;
 /// The first wait.
 const FIRST: Time = 100;
 
-/// The longest wait after processes that never served.
+/// The longest wait after processes that did not come to the end of loading their scripts.
 const LONGEST: Time = 30_000;
 
 /// The longest wait after one that did: requests wait meanwhile, and whoever finds one that kills a process must not be
@@ -19,13 +19,13 @@ const HEALTHY: Time = 60_000;
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
-    /// Those of them since the last process that served.
+    /// Those of them since the last process that had loaded its scripts.
     unready: u32,
     due: Time,
 }
 
 impl Backoff {
-    /// A process never came as far as serving.
+    /// A process ended before it had loaded its scripts.
     pub(crate) fn failed(&mut self, now: Time) {
         self.unready += 1;
         self.again(LONGEST, now);
@@ -59,7 +59,7 @@ impl Backoff {
         self.due
     }
 
-    /// How many processes in a row never served.
+    /// How many processes in a row never had their scripts loaded.
     pub(crate) fn unready(&self) -> u32 {
         self.unready
     }

@@ -25,7 +25,8 @@ const NAP: Time = 100;
 /// How long a process may live without its status socket before it is replaced for it.
 const SILENCE: Time = 1_000;
 
-/// Processes in a row that never served, after which requests are not left to wait for the next try.
+/// Processes in a row that never came as far as to have loaded their scripts, after which requests are not left to
+/// wait for the next try.
 const HOPELESS: u32 = 3;
 
 /// Frames of one process that are looked at before the others have their turn.
@@ -371,6 +372,7 @@ impl Fleet {
         estate: &mut Estate<'_>,
     ) -> Option<Event> {
         match message {
+            FromDaemon::Ready(ready) if !ready.loaded => Some(Event::Early(id)),
             FromDaemon::Ready(_) => {
                 self.loaded = true;
                 Some(Event::Ready(id))
@@ -459,7 +461,9 @@ impl Fleet {
             listener: self.listener.as_fd(),
             engine: estate.engine.as_fd(),
         };
-        let alone = self.machine.counts().0 == 0 && !self.succeeds;
+        // Where nothing comes up, nobody waits any more, and none is ready before it has loaded.
+        let hopeless = self.machine.unready() >= HOPELESS;
+        let alone = self.machine.counts().0 == 0 && !self.succeeds && !hopeless;
         let setup = Setup { alone, ..self.plan.setup.clone() };
         match Worker::start(&self.recipe, &setup, &gifts, &estate.board) {
             Ok(worker) => {

@@ -45,6 +45,8 @@ pub struct Policy {
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A process takes requests although it has not imported what it shall serve.
+    Early(MemberId),
     /// A process has imported what it shall serve.
     Ready(MemberId),
     /// A process could not import what it shall serve, for this reason. It waits.
@@ -168,6 +170,8 @@ impl Group {
         let taken = self.members.iter().filter(|member| member.serves()).count();
         let place = u32::try_from(taken).unwrap_or(u32::MAX);
         let mut member = Member::new(id, place, self.scripts, now);
+        // That it had not would have to be told anew.
+        member.loaded = true;
         if serves {
             member.state = State::Serving { since: now };
             member.want = Some(Why::TakenOver);
@@ -216,7 +220,7 @@ impl Group {
         self.phase != Phase::Running && self.members.is_empty()
     }
 
-    /// Most processes of one place in a row that ended before they served.
+    /// Most processes of one place in a row that ended before they had loaded their scripts.
     #[must_use]
     pub fn unready(&self) -> u32 {
         self.places.iter().map(Backoff::unready).max().unwrap_or(0)
@@ -241,7 +245,13 @@ impl Group {
 
     fn take(&mut self, event: Event, now: Time, actions: &mut Vec<Action>) {
         match event {
-            Event::Ready(id) => self.ready(id, now, actions),
+            Event::Early(id) => self.ready(id, now, actions),
+            Event::Ready(id) => {
+                self.ready(id, now, actions);
+                if let Some(member) = self.member(id) {
+                    member.loaded = true;
+                }
+            }
             Event::ImportFailed(id, text) => self.import_failed(id, text, now, actions),
             Event::Wants(id, why) => {
                 if let Some(member) = self.member(id) {
@@ -320,6 +330,7 @@ impl Group {
             Fate::Serves => {
                 if let Some(member) = self.member(id) {
                     member.broken = true;
+                    member.loaded = true;
                     member.state = State::Serving { since: now };
                 }
                 actions.push(Action::Accept(id));
@@ -365,9 +376,15 @@ impl Group {
         }
         let member = self.members.swap_remove(index);
         if let State::Serving { since } = state {
-            self.record(member.place).died(now.saturating_sub(since), now);
+            let record = self.record(member.place);
+            if member.loaded {
+                record.died(now.saturating_sub(since), now);
+            } else {
+                record.failed(now);
+            }
         }
         let cause = member.cause.unwrap_or(match state {
+            State::Serving { .. } if !member.loaded => Cause::Unready,
             State::Starting { .. } => Cause::Unready,
             _ => Cause::Crashed,
         });

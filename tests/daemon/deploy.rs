@@ -68,6 +68,74 @@ fn first_import_that_hangs_is_not_for_ever() {
     assert!(matches!(reply.status, 200 | 502 | 503 | 504), "{}", reply.status);
 }
 
+/// Notes when it is loaded, and `rest`.
+fn noting(rest: &str) -> String {
+    format!(
+        "import os, time\n\
+         with open(os.environ['TEST_SCRATCH'] + '/loads', 'a') as file:\n\
+         \x20   file.write('%f\\n' % time.monotonic())\n\
+         {rest}\n"
+    )
+}
+
+#[test]
+fn first_import_that_kills_its_process_is_tried_later_and_later() {
+    for (death, cause) in [
+        ("os._exit(3)", "exited with status 3 before it was ready"),
+        ("import signal\nos.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+    ] {
+        let server = Site::new("import-kills")
+            .source("/", &noting(death))
+            .daemon()
+            .group("processes=2")
+            .start();
+        server.allow_log("group 'tests'");
+        // Until it is clear that waiting is in vain.
+        let down = wait_for(DEADLINE, || {
+            let reply = server.get("/");
+            assert!(matches!(reply.status, 502 | 503), "{}", reply.status);
+            (reply.status == 503).then_some(reply)
+        });
+        let down = down.unwrap_or_else(|| panic!("requests go on waiting: {}", server.log()));
+        assert!(down.header("Retry-After").is_some());
+        let said = server.expect_log("no process can be started");
+        assert!(said.contains(cause), "{said}");
+        // One that had served would be followed within a second.
+        let pause = wait_for(DEADLINE, || {
+            assert_eq!(server.get("/").status, 503);
+            let loads: Vec<f64> =
+                server.read("scratch/loads").lines().filter_map(|line| line.parse().ok()).collect();
+            loads.windows(2).map(|pair| pair[1] - pair[0]).find(|pause| *pause > 1.5)
+        });
+        assert!(pause.is_some(), "{}", server.read("scratch/loads"));
+        server.write("apps/source-0.py", &saying("mended"), 40);
+        let mended = wait_for(DEADLINE, || (server.get("/").status == 200).then_some(()));
+        assert!(mended.is_some(), "{}", server.log());
+    }
+}
+
+#[test]
+fn request_that_kills_its_process_closes_no_group() {
+    let code = "import os\n\
+                def application(environ, start_response):\n\
+                \x20   if environ['PATH_INFO'] == '/die':\n\
+                \x20       os.abort()\n\
+                \x20   start_response('200 OK', [])\n\
+                \x20   return [b'served']\n";
+    // Also where the process has not come to the end of what it loads first.
+    for second in [saying("two"), "import time\ntime.sleep(1000)\n".to_owned()] {
+        let server =
+            Site::new("kills").source("/", code).source("/second", &second).daemon().start();
+        server.allow_log("group 'tests'");
+        server.allow_log("Fatal Python error: Aborted");
+        server.allow_log("Current thread");
+        for _ in 0..6 {
+            assert_eq!(server.get("/die").status, 502);
+        }
+        assert_eq!(server.get("/").expect(200).text(), "served");
+    }
+}
+
 #[test]
 fn requests_wait_for_new_code_where_that_is_wanted() {
     let server =

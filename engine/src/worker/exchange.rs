@@ -353,6 +353,8 @@ impl<'a> Remote<'a> {
 
 impl Exchange for Remote<'_> {
     fn describe(&mut self, environ: &mut Environ<'_>) {
+        // Its script is there, and what the process dies of from here on is the request.
+        self.shared.loaded();
         environ.set_float(Key::RequestStart, seconds(self.request.request_start_us));
         environ.set_float(Key::QueueStart, seconds(self.request.queue_start_us));
         environ.set_float(Key::DaemonStart, seconds(now_us()));

@@ -19,7 +19,7 @@ use crate::os::own;
 use crate::os::socket::Wait;
 use crate::os::{Arrival, socket};
 use crate::python::{Args, Gil, Home, Method, Obj, PyResult, Raised, interpreter};
-use crate::wire::control::{FromDaemon, Ready, Reason, Setup, ToDaemon, to_daemon};
+use crate::wire::control::{FromDaemon, Reason, Setup, ToDaemon, to_daemon};
 use crate::wsgi::{Engine, Level};
 
 /// Numbers of the descriptors a daemon process is born with, beside 0 (nothing), 1 and 2 (the error log).
@@ -158,21 +158,17 @@ fn run(
     if let Err(words) = engine.wake_by(nudge_end.as_fd()) {
         shared.status.log(Level::Warning, &format!("signal handlers will be slow: {words}"));
     }
-    let ready = || {
-        let (major, minor) = engine.version();
-        let free_threaded = engine.free_threaded();
-        shared.status.tell(&FromDaemon::Ready(Ready { major, minor, free_threaded }));
-    };
     if setup.threads == 0 {
-        ready();
+        shared.loaded();
     } else if setup.alone {
-        ready();
+        shared.ready(false);
         for fault in import(shared, engine) {
             shared.status.log(Level::Error, &fault);
         }
+        shared.loaded();
     } else {
         match import(shared, engine) {
-            faults if faults.is_empty() => ready(),
+            faults if faults.is_empty() => shared.loaded(),
             faults => drop(shared.status.tell(&FromDaemon::ImportFailed(faults.join("\n")))),
         }
     }

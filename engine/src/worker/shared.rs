@@ -11,7 +11,7 @@ use super::pool::Pool;
 use super::setup::Mount;
 use super::status::Status;
 use crate::os::event::Wake;
-use crate::wire::control::{Reason, Setup};
+use crate::wire::control::{FromDaemon, Ready, Reason, Setup};
 use crate::wsgi::{EXIT_DEADLINE, Engine, Level};
 
 /// All of it lives as long as the process.
@@ -55,6 +55,8 @@ struct Change {
 pub(super) struct Asked {
     /// Requests are taken from now on.
     pub(super) accept: AtomicBool,
+    /// The supervisor knows that scripts have been loaded.
+    pub(super) told_loaded: AtomicBool,
     /// Scripts that were to be loaded before requests are, or have failed to.
     pub(super) loaded: AtomicBool,
     /// The main thread shall end the process.
@@ -96,6 +98,25 @@ impl Shared {
             changes: Mutex::default(),
             retiring: Condvar::new(),
         }
+    }
+
+    /// Tells the supervisor, once, that scripts have been loaded or that an application runs: before that an end of
+    /// the process is a failure to start.
+    pub(super) fn loaded(&self) {
+        if self.asked.told_loaded.load(Ordering::Relaxed)
+            || self.asked.told_loaded.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        self.ready(true);
+    }
+
+    /// Tells the supervisor that requests can be taken.
+    pub(super) fn ready(&self, loaded: bool) {
+        let Some(engine) = self.engine() else { return };
+        let (major, minor) = engine.version();
+        let free_threaded = engine.free_threaded();
+        self.status.tell(&FromDaemon::Ready(Ready { major, minor, free_threaded, loaded }));
     }
 
     /// The engine, once it is there.

@@ -289,7 +289,7 @@ fn control() -> Vec<Stream> {
 
     let mut bytes = Vec::new();
     let mut reports = vec![
-        DaemonSays::Ready(Ready { major: 3, minor: 14, free_threaded: true }),
+        DaemonSays::Ready(Ready { major: 3, minor: 14, free_threaded: true, loaded: true }),
         DaemonSays::ImportFailed("Traceback\n".into()),
         DaemonSays::Stats(Stats {
             busy: 1,

@@ -112,6 +112,8 @@ pub(super) struct Member {
     pub(super) scripts: u64,
     /// Why it shall be replaced.
     pub(super) want: Option<Why>,
+    /// It has come to the end of its scripts, or runs the application of one: what it dies of is something else.
+    pub(super) loaded: bool,
     /// It serves although it could not import its scripts.
     pub(super) broken: bool,
     /// Why it ends, once that is decided.
@@ -127,6 +129,7 @@ impl Member {
             born: now,
             scripts,
             want: None,
+            loaded: false,
             broken: false,
             cause: None,
         }

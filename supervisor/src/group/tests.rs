@@ -290,6 +290,31 @@ fn a_process_that_dies_is_started_again_later_and_later() {
 }
 
 #[test]
+fn a_process_that_dies_before_it_has_loaded_its_scripts_never_served() {
+    let mut story = Story::new(policy(1));
+    story.tell(Event::Scripts(1));
+    let mut number = 1;
+    for (failures, expected) in (1..).zip([100, 200, 400, 800, 1_600]) {
+        assert_eq!(story.tell(Event::Early(id(number))), [Action::Accept(id(number))]);
+        assert!(story.group.complete());
+        // However long it took.
+        story.wait(120 * SECOND);
+        assert_eq!(
+            story.tell(Event::Gone(id(number))),
+            [Action::Ended(id(number), Cause::Unready)]
+        );
+        assert_eq!((story.pause(), story.group.unready()), (Some(expected), failures));
+        number += 1;
+        assert_eq!(story.wait(expected), [Action::Start(id(number))]);
+    }
+    // One that has loaded them, at last.
+    story.tell(Event::Early(id(number)));
+    assert_eq!(story.tell(Event::Ready(id(number))), []);
+    assert_eq!(story.tell(Event::Gone(id(number))), [Action::Ended(id(number), Cause::Crashed)]);
+    assert_eq!((story.pause(), story.group.unready()), (Some(1_000), 0));
+}
+
+#[test]
 fn a_replacement_that_dies_costs_the_old_process_nothing() {
     let mut story = Story::serving(policy(1));
     story.tell(Event::Reload);
@@ -576,6 +601,7 @@ impl Life {
             (5, _) => Event::Lost(id),
             (6, Body::Starting) => failed(id.0),
             (7..=9, Body::Starting) => Event::Ready(id),
+            (11, Body::Starting) if !self.service => Event::Early(id),
             (7..=9, Body::Leaving | Body::Killed) => Event::Gone(id),
             (10, _) => Event::Resize(1 + chance.below(4)),
             _ => return None,

@@ -46,7 +46,7 @@ fn main() {
         Ok(text) if !broken.is_empty() => daemon.say(&FromDaemon::ImportFailed(text)),
         _ if variable("ON_START") == "hang" => {}
         _ => {
-            let ready = Ready { major: 3, minor: 13, free_threaded: false };
+            let ready = Ready { major: 3, minor: 13, free_threaded: false, loaded: true };
             daemon.say(&FromDaemon::Ready(ready));
         }
     }

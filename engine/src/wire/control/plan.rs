@@ -284,6 +284,9 @@ plain! {
         pub minor: u8,
         /// Whether the build has no GIL.
         pub free_threaded: bool,
+        /// Whether it has loaded its scripts, or runs the application of one already. One that has not says READY
+        /// again when it has.
+        pub loaded: bool,
     }
 
     /// A daemon process is alive.
