@@ -229,20 +229,24 @@ impl Fleet {
             self.succeeds = false;
             estate.news.tell(self.plan.id, Kind::Ready, "");
         }
-        if serving > 0 {
+        let hopeless = self.hopeless();
+        if serving > 0 && !hopeless {
             if self.down != Some(false) {
                 estate.news.tell(self.plan.id, Kind::Up, "");
             }
             self.down = Some(false);
-        } else if self.machine.unready() >= HOPELESS
-            && let Some(fault) = self.fault.take()
-        {
+        } else if hopeless && let Some(fault) = self.fault.take() {
             // Told again with every failure, as there is no room for everything that is ever told.
             let text = format!("no process can be started: the last one, {fault}");
             estate.news.tell(self.plan.id, Kind::Down, &text);
             self.down = Some(true);
             self.turn_away();
         }
+    }
+
+    /// Whether nothing comes up.
+    fn hopeless(&self) -> bool {
+        self.machine.unready() >= HOPELESS && !self.machine.loaded()
     }
 
     /// Ends the connections that nobody has accepted: who has made them sees that nothing of them was read, and asks
@@ -461,9 +465,8 @@ impl Fleet {
             listener: self.listener.as_fd(),
             engine: estate.engine.as_fd(),
         };
-        // Where nothing comes up, nobody waits any more, and none is ready before it has loaded.
-        let hopeless = self.machine.unready() >= HOPELESS;
-        let alone = self.machine.counts().0 == 0 && !self.succeeds && !hopeless;
+        // Where nothing comes up nobody waits any more, and none is to serve before it has loaded.
+        let alone = self.machine.counts().0 == 0 && !self.succeeds && !self.hopeless();
         let setup = Setup { alone, ..self.plan.setup.clone() };
         match Worker::start(&self.recipe, &setup, &gifts, &estate.board) {
             Ok(worker) => {

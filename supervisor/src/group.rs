@@ -208,6 +208,12 @@ impl Group {
         counts
     }
 
+    /// Whether a process serves that has loaded its scripts.
+    #[must_use]
+    pub fn loaded(&self) -> bool {
+        self.members.iter().any(|member| member.serves() && member.loaded)
+    }
+
     /// Whether as many processes serve as are wanted.
     #[must_use]
     pub fn complete(&self) -> bool {
