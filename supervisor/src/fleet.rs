@@ -25,6 +25,9 @@ const NAP: Time = 100;
 /// How long a process may live without its status socket before it is replaced for it.
 const SILENCE: Time = 1_000;
 
+/// How much later than it wanted this program may look at whether a process is silent, for that to say anything.
+const LATE: Time = 1_000;
+
 /// Processes in a row that never came as far as to have loaded their scripts, after which requests are not left to
 /// wait for the next try.
 const HOPELESS: u32 = 3;
@@ -128,7 +131,14 @@ impl Fleet {
     pub(crate) fn due(&self) -> Option<Time> {
         let silent = self.silent.iter().map(|(_, since)| since + SILENCE);
         let asleep = self.workers.values().filter_map(Worker::asleep);
-        silent.chain(asleep).chain(self.machine.due()).min()
+        let heard = self.workers.values().filter_map(Worker::heard).min();
+        let stopped = self.patience().and_then(|most| Some(heard?.saturating_add(most)));
+        silent.chain(asleep).chain(stopped).chain(self.machine.due()).min()
+    }
+
+    /// How long a process may say nothing.
+    fn patience(&self) -> Option<Time> {
+        self.plan.life.silence().map(|most| Time::try_from(most.as_millis()).unwrap_or(Time::MAX))
     }
 
     /// Whether it has to be looked at every now and then.
@@ -275,7 +285,7 @@ impl Fleet {
         for id in fat {
             self.step(Some(Event::Wants(id, Why::Memory)), now, estate);
         }
-        self.step(None, now, estate);
+        self.follow(now, estate);
     }
 
     /// Does what has become due.
@@ -285,7 +295,32 @@ impl Fleet {
                 worker.sleep(None);
             }
         }
+        for id in self.stopped(now) {
+            self.step(Some(Event::Wants(id, Why::Silent)), now, estate);
+        }
         self.step(None, now, estate);
+    }
+
+    /// Processes that have not said anything for too long, each once. To be asked when all is heard that has been
+    /// said.
+    fn stopped(&mut self, now: Time) -> Vec<MemberId> {
+        let Some(most) = self.patience() else { return Vec::new() };
+        let mut stopped = Vec::new();
+        for (id, worker) in &mut self.workers {
+            let Some(late) =
+                worker.heard().and_then(|heard| now.checked_sub(heard.saturating_add(most)))
+            else {
+                continue;
+            };
+            if late > LATE {
+                // This program has slept itself, and they may have with it.
+                worker.note(Some(now));
+            } else {
+                worker.note(None);
+                stopped.push(*id);
+            }
+        }
+        stopped
     }
 
     /// Hears what a process says.
@@ -294,6 +329,11 @@ impl Fleet {
         let flushed = worker.flush();
         let pid = worker.pid();
         let (heard, silence) = worker.hear(TURN);
+        if silence.is_some() {
+            worker.note(None);
+        } else if !heard.is_empty() {
+            worker.note(Some(now));
+        }
         for message in heard {
             if let Some(event) = self.understand(id, pid, message, estate) {
                 self.step(Some(event), now, estate);
@@ -536,6 +576,6 @@ fn reason(why: Why, stopping: bool) -> Reason {
         Why::Memory => Reason::Memory,
         Why::Cpu => Reason::CpuTime,
         Why::RequestTimeout => Reason::RequestTimeout,
-        Why::Deadlock => Reason::Deadlock,
+        Why::Deadlock | Why::Silent => Reason::Deadlock,
     }
 }

@@ -460,6 +460,8 @@ impl Group {
     fn retire(&mut self, id: MemberId, why: Why, now: Time, actions: &mut Vec<Action>) {
         let within = match why {
             Why::Reload => self.policy.eviction,
+            // It does not hear that either.
+            Why::Silent => Some(0),
             _ => self.policy.graceful,
         };
         if self.policy.service {

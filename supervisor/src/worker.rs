@@ -34,6 +34,8 @@ pub(crate) struct Worker {
     /// `None`: the board was full.
     record: Option<RecordId>,
     entry: Entry,
+    /// When it last said something; `None` where nothing is expected.
+    heard: Option<Time>,
     /// It has ended, but somebody else (a debugger) has to be told first; looked at again then.
     asleep: Option<Time>,
 }
@@ -67,6 +69,7 @@ impl Worker {
                 channel: Some(channel),
                 record,
                 entry,
+                heard: None,
                 asleep: None,
             }),
             Err(error) => {
@@ -87,7 +90,7 @@ impl Worker {
             return Err(io::ErrorKind::NotFound.into());
         }
         let record = Some(record);
-        Ok(Self { process, link: None, channel: None, record, entry, asleep: None })
+        Ok(Self { process, link: None, channel: None, record, entry, heard: None, asleep: None })
     }
 
     pub(crate) fn process(&self) -> &Process {
@@ -106,6 +109,16 @@ impl Worker {
     /// Until when its end is left alone.
     pub(crate) fn asleep(&self) -> Option<Time> {
         self.asleep
+    }
+
+    /// Takes note of when it has said something, or that nothing more is expected.
+    pub(crate) fn note(&mut self, heard: Option<Time>) {
+        self.heard = heard;
+    }
+
+    /// When it last said something, if more is expected.
+    pub(crate) fn heard(&self) -> Option<Time> {
+        self.heard
     }
 
     pub(crate) fn link(&self) -> Option<&Link> {

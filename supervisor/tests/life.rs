@@ -494,6 +494,24 @@ fn a_stuck_a_garbled_and_a_silent_process_are_replaced() {
 }
 
 #[test]
+fn a_process_that_is_stopped_is_replaced_and_killed() {
+    let mut bench = Bench::new();
+    let door = bench.door("socket");
+    let mut plan = bench.plan("site", 1);
+    plan.life.deadlock = Some(Duration::from_millis(500));
+    plan.life.shutdown = Some(Duration::from_millis(500));
+    bench.serve(1, &[(&plan, &door)]);
+    let old = door.pid();
+    let watch = Watch::new(old);
+    let _stopped = door.knock(&format!("kill {}", libc::SIGSTOP));
+    door.other_than(old);
+    assert!(watch.ended_within(DEADLINE));
+    let line = bench.expect_log(&["it gave no sign of life for deadlock-timeout"]);
+    assert!(line.contains("SIGKILL"), "{line}");
+    bench.stop();
+}
+
+#[test]
 fn a_new_supervisor_takes_over() {
     let mut bench = Bench::new();
     let door = bench.door("socket");

@@ -4,13 +4,28 @@ use std::fs;
 use std::path::Path;
 
 use crate::harness::site::children_of;
-use crate::harness::{DEADLINE, Server, wait_for};
+use crate::harness::{DEADLINE, Server, tools, wait_for};
+
+/// The state of a process or thread, by the letter that the kernel has for it.
+fn state(folder: &Path) -> Option<char> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
 
 /// Whether a process is there and has not ended.
 pub(crate) fn lives(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start().chars().next());
-    !matches!(state, None | Some(None | Some('Z' | 'X')))
+    !matches!(state(Path::new(&format!("/proc/{pid}"))), None | Some('Z' | 'X'))
+}
+
+/// Stops a process, with all its threads.
+#[track_caller]
+pub(crate) fn stop(pid: u32) {
+    tools::signal(pid, "STOP");
+    let stopped = wait_for(DEADLINE, || {
+        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+        threads.all(|thread| state(&thread.path()) == Some('T')).then_some(())
+    });
+    assert!(stopped.is_some(), "process {pid} goes on");
 }
 
 /// Waits until none of these processes is there.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::harness::{DEADLINE, Load, Server, Site, wait_for};
-use crate::processes::{wait_for_daemons, wait_for_end};
+use crate::processes::{stop, wait_for_daemons, wait_for_end};
 
 /// `/python` and `/sleep` do not end; `/held` does not let go of the GIL either; `/wait` ends when there is a file
 /// `go`.
@@ -123,6 +123,27 @@ fn held_interpreter_costs_only_its_own_requests() {
     for _ in 0..6 {
         assert_ne!(server.get("/stuck").expect(200).text(), victim.to_string());
     }
+}
+
+#[test]
+fn stopped_process_is_replaced() {
+    let server = site("stopped", "threads=2 deadlock-timeout=1 shutdown-timeout=1");
+    let old: u32 = server.get("/stuck").expect(200).text().parse().expect("a process");
+    let mut begun = begin(&server, "wait");
+    stop(old);
+    // On a kept connection nobody reads it, and on a new one nobody accepts it.
+    let replies = thread::scope(|scope| {
+        let asked = [(); 3].map(|()| scope.spawn(|| server.get("/stuck")));
+        asked.map(|asked| asked.join().expect("an answer"))
+    });
+    for reply in replies {
+        assert_ne!(reply.expect(200).text(), old.to_string());
+    }
+    wait_for_end(&[old]);
+    assert_eq!(begun.read_response().status, 502);
+    let said = server.expect_log("there is no response after");
+    assert!(said.contains("it gave no sign of life for deadlock-timeout"), "{said}");
+    server.allow_log("group 'stuck'");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(super) struct Clock {
     /// The process has to be gone by then.
     ending: Option<Instant>,
     told: Stats,
+    told_at: Instant,
     beat: Instant,
     /// Whether inactivity was reported, and not ended since.
     inactive: bool,
@@ -90,6 +91,7 @@ impl Clock {
             killed: None,
             ending: None,
             told: Stats::default(),
+            told_at: Instant::now(),
             beat: Instant::now(),
             inactive: false,
             starves: false,
@@ -167,7 +169,7 @@ impl Clock {
         self.draining(now);
         if now >= self.beat {
             self.beat = now + BEAT;
-            self.report();
+            self.report(now);
         }
         if self.ending.is_some_and(|ending| now >= ending) {
             own::leave(0);
@@ -367,7 +369,7 @@ impl Clock {
         }
     }
 
-    fn report(&mut self) {
+    fn report(&mut self, now: Instant) {
         let shared = self.shared;
         let pool = &shared.pool;
         // Ends those that have said nothing for too long.
@@ -394,9 +396,12 @@ impl Clock {
         };
         // The time of activity alone goes on by small errors.
         let same = Stats { active_us: self.told.active_us, ..stats } == self.told;
-        if !same {
+        // Without news it is a sign of life.
+        let silent = now - self.told_at;
+        if !same || shared.setup.life.beat().is_some_and(|beat| silent >= beat) {
             shared.status.tell(&FromDaemon::Stats(stats));
             self.told = stats;
+            self.told_at = now;
         }
         let idle = stats.busy == 0
             && shared

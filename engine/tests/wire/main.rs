@@ -7,8 +7,9 @@ mod exercise;
 mod memory;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use engine::wire::control::{self, FromParent, Reason};
+use engine::wire::control::{self, FromParent, Life, Reason};
 use engine::wire::frame::{Decoder, Fault, HEADER, Header, MAX_HEAD, MAX_STREAM};
 use engine::wire::message::{
     self, Ending, Entry, FromChild, FromDaemon, Kind, RequestBody, Target, flag,
@@ -591,6 +592,16 @@ fn plans_arrive_as_they_were_sent() {
     let mut other = [0xab; 32];
     other[31] ^= 1;
     assert!(!plan.setup.secret.proved_by(&Secret::new(other)));
+}
+
+#[test]
+fn signs_of_life_come_several_times_before_one_is_missed() {
+    let seconds = Duration::from_secs;
+    assert_eq!((Life::default().beat(), Life::default().silence()), (None, None));
+    for (deadlock, beat, silence) in [(1, 1, 4), (4, 1, 4), (20, 5, 20), (300, 60, 300)] {
+        let life = Life { deadlock: Some(seconds(deadlock)), ..Life::default() };
+        assert_eq!((life.beat(), life.silence()), (Some(seconds(beat)), Some(seconds(silence))));
+    }
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub enum Why {
     Lost,
     /// Its interpreter did not answer for `deadlock-timeout`.
     Deadlock,
+    /// It did not say anything for as long: it is stopped.
+    Silent,
 }
 
 impl fmt::Display for Why {
@@ -61,6 +63,7 @@ impl fmt::Display for Why {
             Self::Starved => "it had no descriptors or memory left to accept connections",
             Self::Lost => "its status socket was lost",
             Self::Deadlock => "its interpreter was stuck for deadlock-timeout",
+            Self::Silent => "it gave no sign of life for deadlock-timeout",
         })
     }
 }

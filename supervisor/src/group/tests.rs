@@ -163,6 +163,22 @@ fn without_time_to_finish_it_is_told_to_end_at_once() {
 }
 
 #[test]
+fn who_gives_no_sign_of_life_has_no_time_to_finish() {
+    let mut story = Story::serving(policy(1));
+    assert_eq!(story.tell(Event::Wants(id(1), Why::Silent)), [Action::Start(id(2))]);
+    assert_eq!(
+        story.tell(Event::Ready(id(2))),
+        [
+            Action::Accept(id(2)),
+            Action::Retire(id(1), Why::Silent, Some(0)),
+            Action::Terminate(id(1))
+        ]
+    );
+    assert_eq!(story.wait(5 * SECOND), [Action::Kill(id(1))]);
+    assert_eq!(story.tell(Event::Gone(id(1))), [Action::Ended(id(1), Cause::Overdue(Why::Silent))]);
+}
+
+#[test]
 fn without_limits_nothing_is_ever_due() {
     let unlimited = Policy { startup: None, graceful: None, shutdown: None, ..policy(1) };
     let mut story = Story::serving(unlimited);

@@ -15,7 +15,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use engine::os::socket::{self, Rights, Wait};
 use engine::wire::Decoder;
-use engine::wire::control::{FromDaemon, Ready, Reason, Setup, Stats, ToDaemon, to_daemon};
+use engine::wire::control::{FromDaemon, Life, Ready, Reason, Setup, Stats, ToDaemon, to_daemon};
 
 fn main() {
     // Before this program opens anything.
@@ -90,8 +90,12 @@ impl Daemon {
             .iter()
             .map(|(fd, _)| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 })
             .collect();
+        let life = self.setup.as_ref().map(|setup| &setup.life);
+        let beat = life.and_then(Life::beat).map_or(-1, |beat| beat.as_millis() as i32);
         // SAFETY: as many entries as said.
-        unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, -1) };
+        if unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, beat) } == 0 {
+            self.say(&FromDaemon::Stats(Stats::default()));
+        }
         let ready: Vec<_> = polls
             .iter()
             .zip(list)

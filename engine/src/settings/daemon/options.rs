@@ -321,7 +321,7 @@ pub static OPTIONS: &[DaemonOption] = &[
         "deadlock-timeout",
         "time",
         "300",
-        "How long the interpreter lock may be out of reach before the process is replaced",
+        "How long the interpreter lock may be out of reach, or the process not say anything, before it is replaced",
         |p, t| put(&mut p.deadlock_timeout, duration(t)),
     ),
     DaemonOption::new(

@@ -309,6 +309,25 @@ plain! {
     }
 }
 
+impl Life {
+    /// How often a process says that it is alive, if that is asked for.
+    #[must_use]
+    pub fn beat(&self) -> Option<Duration> {
+        self.deadlock.map(|deadlock| (deadlock / BEATS).clamp(SHORTEST_BEAT, LONGEST_BEAT))
+    }
+
+    /// After how long without a word it is not alive.
+    #[must_use]
+    pub fn silence(&self) -> Option<Duration> {
+        self.deadlock.map(|deadlock| deadlock.max(SHORTEST_BEAT * BEATS))
+    }
+}
+
+/// Signs of life of which one has to come: a busy machine may be late with some.
+const BEATS: u32 = 4;
+const SHORTEST_BEAT: Duration = Duration::from_secs(1);
+const LONGEST_BEAT: Duration = Duration::from_secs(60);
+
 impl fmt::Debug for Variable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}=…", self.name)
