@@ -58,7 +58,7 @@ pub(super) struct Pool {
     retiring: AtomicBool,
     /// No seat is free.
     crowded: AtomicBool,
-    /// Somebody has been seen waiting in the listener.
+    /// Somebody has been seen waiting in the listener while no seat was free, and perhaps does still.
     sought: AtomicBool,
     /// One connection is to be given back: somebody waits in the listener.
     pressed: AtomicBool,
@@ -337,7 +337,8 @@ impl Pool {
             _ => None,
         };
         let full = self.free().is_none();
-        let sought = self.waits(&door.nursery);
+        // Who waits while a seat is free is about to have it, unless more have been waiting for longer.
+        let sought = (full || self.sought.load(Ordering::SeqCst)) && self.waits(&door.nursery);
         self.sought.store(sought, Ordering::SeqCst);
         if !sought {
             self.press(false);
