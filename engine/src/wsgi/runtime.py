@@ -217,6 +217,12 @@ def _load(path, mtime):
     name = _module_name(path)
     with open(path, "rb") as file:
         code = compile(file.read(), path, "exec", 0, True)
+    if "t" in sys.abiflags:
+        # Free threads: constants of what compile() gives are counted like any other object, and threads that compute
+        # would spend their time on the counts. Those of what marshal gives, and so of modules that are imported, are not.
+        import marshal
+
+        code = marshal.loads(marshal.dumps(code))
     module = types.ModuleType(name)
     module.__file__ = path
     module.__mtime__ = mtime
