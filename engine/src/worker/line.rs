@@ -274,7 +274,7 @@ impl Line {
             return Way::Free;
         }
         let state = self.lock();
-        if state.untouched && state.out.len() <= AT_ONCE {
+        if state.untouched && state.ahead.is_empty() && state.out.len() <= AT_ONCE {
             Way::Open
         } else if state.scheduled && state.takes(size) {
             Way::Joins
