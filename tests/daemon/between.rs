@@ -172,11 +172,13 @@ impl<'s> Between<'s> {
         while let Some((whole, descriptor)) = said.take().expect("a frame") {
             let frame = whole.frame();
             let kind = Kind::try_from(frame.header.kind).expect("a kind");
-            // The greeting comes together with the first request.
-            if kind != Kind::Hello && self.ends() {
+            // The greeting comes together with the first request. What the process says before that is the end of the
+            // conversation before, which the child has not waited for.
+            let counts = kind != Kind::Hello && (of_child || !self.talk().frames.is_empty());
+            if counts && self.ends() {
                 return false;
             }
-            if kind != Kind::Hello {
+            if counts {
                 self.talk().frames.push(kind);
             }
             let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
