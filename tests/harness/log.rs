@@ -105,11 +105,13 @@ pub fn records(text: &str) -> Vec<Record> {
     text.lines().map(Record::parse).collect()
 }
 
-/// The log's records gathered into messages: each is a line and the lines that go on with it.
+/// The log's records gathered into messages: each is a line and the lines that go on with it. Other threads may have
+/// written theirs in between.
 pub fn messages(text: &str) -> Vec<Vec<Record>> {
     let mut all: Vec<Vec<Record>> = Vec::new();
     for record in records(text) {
-        match all.last_mut() {
+        let before = all.iter_mut().rev().find(|message| message[0].thread == record.thread);
+        match before {
             Some(message) if message.last().is_some_and(|last| record.continues(last)) => {
                 message.push(record);
             }
