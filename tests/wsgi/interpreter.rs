@@ -167,7 +167,7 @@ def application(environ, start_response):
 });
 
 both_modes!(threads_keep_their_locals, |site| {
-    // Each thread of httpd is one thread of Python for its whole life.
+    // Each thread that serves is one thread of Python for its whole life.
     let code = r#"
 import threading
 
@@ -180,6 +180,7 @@ def application(environ, start_response):
 "#;
     let server = site
         .conf("ServerLimit 1\nThreadsPerChild 1\nMaxRequestWorkers 1\nMinSpareThreads 1")
+        .group("threads=1")
         .source_with("/main", code, "application-group=%{GLOBAL}")
         .mount("/sub", "source-0.py", "application-group=sub")
         .start();
