@@ -67,6 +67,8 @@ struct Memory {
 struct Running {
     supervisor: Supervisor,
     since: Instant,
+    /// Whether it has taken any configuration.
+    of_use: bool,
 }
 
 /// A group, as long as any configuration has it unchanged.
@@ -74,6 +76,8 @@ struct Living {
     plan: GroupPlan,
     /// `None` for a service, which nobody connects to.
     listener: Option<Listener>,
+    /// Whether a supervisor has taken it, so that there may be processes of it.
+    taken: bool,
 }
 
 /// A configuration.
@@ -142,16 +146,21 @@ impl Parent {
         state.clear();
     }
 
-    /// Says what went wrong with the supervisor. One that is lost is ended, so that another can take its
-    /// place.
+    /// Says what went wrong with the supervisor. One that is lost, or of no use from the start, is ended, so that
+    /// another can take its place.
     fn judge(&self, state: &mut State, told: Result<(), Trouble>) {
         let Err(trouble) = told else { return };
-        log::server(Level::Critical, &trouble.to_string());
-        if let Trouble::Lost(_) = trouble
-            && let Some(running) = state.supervisor.take()
-        {
-            // It must not come to itself and take the end of its socket for the end of httpd.
-            running.supervisor.kill();
+        let useless = state
+            .supervisor
+            .take_if(|running| matches!(trouble, Trouble::Lost(_)) || !running.of_use);
+        match useless {
+            Some(running) => {
+                // It must not come to itself and take the end of its socket for the end of httpd, nor tell
+                // anything any more: there is one who does that.
+                running.supervisor.kill();
+                state.fail(&trouble.to_string());
+            }
+            None => log::server(Level::Critical, &trouble.to_string()),
         }
     }
 
@@ -160,23 +169,17 @@ impl Parent {
         state.due = None;
         let started = state.start().map(|supervisor| {
             parent::watch(process, self, supervisor.pid());
-            state.supervisor = Some(Running { supervisor, since: Instant::now() });
+            state.supervisor = Some(Running { supervisor, since: Instant::now(), of_use: false });
         });
         match started {
             Ok(()) => {
                 let told = state.tell_all();
                 self.judge(state, told);
-                if state.supervisor.is_none() {
-                    state.due = Some(Instant::now() + state.pace.wait(Duration::ZERO));
-                }
             }
-            Err(fault) => {
-                log::server(Level::Critical, &fault);
-                if let Some(memory) = &state.memory {
-                    memory.teller.tell(news::ALL, news::Kind::Down, &fault);
-                }
-                state.due = Some(Instant::now() + state.pace.wait(Duration::ZERO));
-            }
+            Err(fault) => state.fail(&fault),
+        }
+        if state.supervisor.is_none() {
+            state.due = Some(Instant::now() + state.pace.wait(Duration::ZERO));
         }
     }
 
@@ -329,7 +332,7 @@ impl State {
                     let owner = root.then_some(planned.socket_owner);
                     Some(room.listen(owner, planned.process.queue_limit())?)
                 };
-                self.groups.push(Living { plan, listener });
+                self.groups.push(Living { plan, listener, taken: false });
                 self.groups.len() - 1
             }
         };
@@ -377,7 +380,26 @@ impl State {
             reload,
             log_level: log_level(),
         };
-        running.supervisor.configure(configure, log.as_fd(), &groups)
+        running.supervisor.configure(configure, log.as_fd(), &groups)?;
+        running.of_use = true;
+        for living in &mut self.groups {
+            living.taken |= generation.groups.contains(&living.plan.id);
+        }
+        Ok(())
+    }
+
+    /// There is no supervisor. Says so, and tells children which groups have nobody who would answer; groups that
+    /// any supervisor has taken before have processes, which go on.
+    fn fail(&self, fault: &str) {
+        log::server(Level::Critical, fault);
+        let Some(memory) = &self.memory else { return };
+        let down = |group| memory.teller.tell(group, news::Kind::Down, fault);
+        if self.groups.iter().any(|living| living.taken) {
+            let new = self.groups.iter().filter(|living| !living.taken);
+            new.for_each(|living| down(living.plan.id));
+        } else {
+            down(news::ALL);
+        }
     }
 
     /// The names of groups that do not serve yet, and whose requests those before them take.

@@ -79,8 +79,6 @@ pub fn run() -> io::Result<()> {
     };
     // It was mapped, and its number is one that daemon processes must not find taken.
     drop(news);
-    // There is a supervisor again, if there was none.
-    supervisor.estate.news.tell(ALL, Kind::Up, "");
     supervisor.adopt(found);
     supervisor.turn()
 }
@@ -306,9 +304,14 @@ impl Supervisor<'_> {
         }
         if let Some(arrived) = self.arriving.take_if(|arriving| arriving.left == 0) {
             let generation = arrived.configure.generation;
+            let groups: Vec<(u64, String)> =
+                arrived.groups.iter().map(|(plan, _)| (plan.id, plan.name.clone())).collect();
             let answer = match self.configure(arrived, now) {
                 Ok(()) => ToParent::Configured(generation),
-                Err(reason) => ToParent::Refused { generation, reason },
+                Err(reason) => {
+                    self.decline(&groups, &reason);
+                    ToParent::Refused { generation, reason }
+                }
             };
             self.say(&answer);
         }
@@ -334,6 +337,10 @@ impl Supervisor<'_> {
         os::become_output(&self.estate.log);
 
         let first = self.newest.is_none();
+        if first {
+            // There is a supervisor again, if there was none.
+            self.estate.news.tell(ALL, Kind::Up, "");
+        }
         self.newest = self.newest.max(Some(generation));
         // A service does not start before the one of its name that it follows is gone.
         let names: Vec<String> =
@@ -363,6 +370,20 @@ impl Supervisor<'_> {
             self.strays.give_up(now);
         }
         Ok(())
+    }
+
+    /// Tells httpd's children of a configuration that was not taken which of its groups do not serve: nobody is to
+    /// wait for what is not started. What ran before goes on, also for groups that were to take its place.
+    fn decline(&self, groups: &[(u64, String)], reason: &str) {
+        for (id, name) in groups {
+            if self.fleets.keys().any(|(known, _)| known == id) {
+                continue;
+            }
+            if self.fleets.values().any(|fleet| fleet.name() == name) {
+                self.estate.news.tell(*id, Kind::Pending, "");
+            }
+            self.estate.news.tell(*id, Kind::Down, reason);
+        }
     }
 
     /// What a former supervisor has left.

@@ -618,6 +618,18 @@ fn a_configuration_that_cannot_be_is_refused_whole() {
         }
     }
     assert_eq!(door.pid(), pid);
+    // Nobody waits for what is not started; what was there before goes on for what was to take its place.
+    assert_eq!(bench.told.down(1), None);
+    let told = bench.told.down(4).unwrap();
+    assert!(told.contains("another build") && !bench.told.pending(4), "{told}");
+    let mut changed = bench.plan("site", 5);
+    changed.python = "python3".to_owned();
+    assert!(matches!(bench.configure(2, &[(&changed, &other)]), ToParent::Refused { .. }));
+    assert!(bench.told.down(5).is_some() && bench.told.pending(5));
+    changed = bench.plan("site", 5);
+    bench.serve(3, &[(&changed, &other)]);
+    assert_ne!(other.pid(), pid);
+    bench.await_news(|news| news.down(5).is_none() && !news.pending(5));
     bench.stop();
 }
 

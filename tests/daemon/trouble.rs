@@ -1,11 +1,12 @@
 //! Several things go wrong at the same time, under load.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{DEADLINE, Load, Mpm, Server, Site, tools, wait_for};
+use crate::harness::{DEADLINE, Load, Mpm, Server, Site, site, tools, wait_for};
 use crate::processes::{files, wait_for_daemons, wait_for_end};
 
 /// Writes down every request that it begins with, by its query.
@@ -230,4 +231,41 @@ fn many_groups_start_reload_and_stop() {
     let last = wait_for_daemons(&server, 24, &[]);
     server.stop();
     wait_for_end(&last);
+}
+
+/// A supervisor that is of no use: of another build, or a program that ends at once.
+#[test]
+fn where_no_supervisor_can_serve_requests_are_answered_at_once() {
+    let built = |name: &str| {
+        let module = site::module_file();
+        let file = module.with_file_name(name);
+        fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    };
+    let mut foreign = built("mod_wsgi_supervisor");
+    let size = engine::BUILD.len();
+    let place = foreign.windows(size).position(|bytes| bytes == engine::BUILD);
+    foreign[place.expect("the id of the build")] ^= 1;
+    let nothing = fs::read("/bin/true").expect("a program");
+    let reasons = ["another build", "the supervisor is lost"];
+    for (supervisor, reason) in [foreign, nothing].into_iter().zip(reasons) {
+        let server = Site::new("no-supervisor")
+            .without_module()
+            .conf_before("LoadModule wsgi_module \"@root@/bin/libmod_wsgi_rs.so\"")
+            .file("bin/libmod_wsgi_rs.so", built("libmod_wsgi_rs.so"))
+            .file("bin/libmod_wsgi_engine.so", built("libmod_wsgi_engine.so"))
+            .file("bin/mod_wsgi_supervisor", supervisor)
+            .file("htdocs/static.txt", "static")
+            .app("hello.py")
+            .daemon()
+            .start();
+        server.allow_log(reason);
+        for _ in 0..3 {
+            let reply = server.get("/").expect(503);
+            assert!(reply.header("Retry-After").is_some());
+        }
+        let text = server.expect_log("daemon process group 'tests'");
+        assert!(text.contains(reason), "{text}");
+        server.graceful();
+        server.get("/").expect(503);
+    }
 }
