@@ -3,7 +3,7 @@
 use engine::settings::Entry;
 
 use crate::apache::hook::{Hooks, Neighbours, Wiring, module_record};
-use crate::apache::{Command, Pool, Server};
+use crate::apache::{Command, Pool, Server, reload};
 use crate::config::attach::{self, DirectoryConfig, MountIndex, ServerConfig};
 use crate::config::resolve;
 use crate::daemon;
@@ -46,6 +46,8 @@ impl Wiring for Module {
         hooks.test_config::<daemon::Tell<Self>>();
         hooks.post_config::<resolve::Announce<Self>>();
         hooks.post_config::<daemon::Run<Self>>();
+        hooks.configured::<reload::Hasten>();
+        hooks.child_started::<reload::Started>();
         hooks.monitor::<daemon::Tick>();
         hooks.optional_functions::<resolve::Retrieve>();
         hooks.child_init::<child::Start<Self>>();

@@ -62,7 +62,7 @@ pub(crate) trait ServerHook {
 
 /// A hook without arguments.
 pub(crate) trait PlainHook {
-    /// Runs once per configuration.
+    /// Runs in the parent.
     fn run();
 }
 
@@ -216,6 +216,27 @@ impl Hooks<'_> {
         unsafe { sys::ap_hook_post_config(Some(on_config::<H>), ptr::null(), ptr::null(), MIDDLE) };
     }
 
+    /// The configuration has been read, and all other modules are ready.
+    pub(crate) fn configured<H: PlainHook>(&self) {
+        // SAFETY: a function of the right type.
+        unsafe {
+            sys::ap_hook_post_config(
+                Some(on_configured::<H>),
+                ptr::null(),
+                ptr::null(),
+                sys::APR_HOOK_REALLY_LAST,
+            );
+        }
+    }
+
+    /// The parent has started a child.
+    pub(crate) fn child_started<H: PlainHook>(&self) {
+        // SAFETY: a function of the right type.
+        unsafe {
+            sys::ap_hook_child_status(Some(on_status::<H>), ptr::null(), ptr::null(), MIDDLE);
+        }
+    }
+
     /// A child has started.
     pub(crate) fn child_init<H: ServerHook>(&self) {
         // SAFETY: a function of the right type.
@@ -302,6 +323,28 @@ unsafe extern "C" fn on_config<H: ConfigHook>(
     match result {
         Ok(()) => Verdict::Ok.code(),
         Err(Refused) => Verdict::Status(500).code(),
+    }
+}
+
+unsafe extern "C" fn on_configured<H: PlainHook>(
+    _pool: *mut sys::apr_pool_t,
+    _log: *mut sys::apr_pool_t,
+    _temporary: *mut sys::apr_pool_t,
+    _main: *mut sys::server_rec,
+) -> c_int {
+    guard::fence((), H::run);
+    Verdict::Ok.code()
+}
+
+unsafe extern "C" fn on_status<H: PlainHook>(
+    _main: *mut sys::server_rec,
+    _pid: libc::pid_t,
+    _generation: c_int,
+    _slot: c_int,
+    status: sys::mpm_child_status,
+) {
+    if status == sys::MPM_CHILD_STARTED {
+        guard::fence((), H::run);
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod parent;
 pub(crate) mod pool;
 pub(crate) mod process;
 pub(crate) mod regex;
+pub(crate) mod reload;
 pub(crate) mod request;
 pub(crate) mod scoreboard;
 pub(crate) mod server;

@@ -210,6 +210,29 @@ fn reloads_in_a_burst_lose_nothing_and_pile_nothing_up() {
 }
 
 #[test]
+fn reloads_without_room_for_more_children_lose_nothing() {
+    let server = Site::new("tight")
+        .source("/", &version(0))
+        .daemon()
+        .control()
+        .conf("ServerLimit 1\nMaxRequestWorkers 8")
+        .start();
+    server.get("/").expect(200);
+    let load = Load::default();
+    thread::scope(|scope| {
+        let _ending = load.start(scope, server.port(), "/", 3);
+        for _ in 0..3 {
+            let old = server.children();
+            load.wait_for(30);
+            server.graceful();
+            wait_for_end(&old);
+            load.wait_for(30);
+        }
+    });
+    load.expect_all_within(Duration::from_secs(5));
+}
+
+#[test]
 fn many_groups_start_reload_and_stop() {
     let mut site = Site::new("many");
     for number in 0..24 {
