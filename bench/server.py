@@ -1,5 +1,6 @@
 """One httpd with a configuration and a server root of its own, and the programs behind it."""
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -175,6 +176,8 @@ class Server:
                 stdout=output, stderr=subprocess.STDOUT,
                 # httpd's children connect to the programs' sockets as a user of their own.
                 umask=0,
+                # So that what they have started can be ended with them.
+                start_new_session=True,
             )
 
     def _config(self) -> List[str]:
@@ -269,6 +272,9 @@ class Server:
                 process.kill()
                 process.wait()
                 late.append(process.args[0])
+            # Workers of a program that does not wait for them.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         self.process, self.running = None, []
         if late:
             raise Fault("%s: %s did not stop when asked" % (self.name, " and ".join(late)))

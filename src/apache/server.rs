@@ -38,11 +38,16 @@ impl<'s> Server<'s> {
         unsafe { text(self.record().server_admin) }
     }
 
-    /// Whether `ErrorLog` names the system's log.
-    pub(crate) fn logs_to_syslog(&self) -> bool {
+    /// `ErrorLog`
+    pub(crate) fn error_log(&self) -> Option<&'s CStr> {
         // SAFETY: configuration text, frozen (S3).
-        let name = unsafe { text(self.record().error_fname) }.unwrap_or_default().to_bytes();
-        name.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"syslog"))
+        unsafe { text(self.record().error_fname) }
+    }
+
+    /// The name that httpd was started by, without its folder.
+    pub(crate) fn program(&self) -> Option<&'s CStr> {
+        // SAFETY: httpd makes the record before it reads a configuration, and keeps it and the text.
+        unsafe { text(self.record().process.as_ref()?.short_name) }
     }
 
     /// The port of `ServerName`, or the one of its first address where that has none; 0 for any.

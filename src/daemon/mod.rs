@@ -13,9 +13,12 @@ mod plan;
 mod read;
 mod sockets;
 mod start;
+mod syslog;
 
 use std::io::{self, Write as _};
 use std::marker::PhantomData;
+
+use engine::wire::control::Syslog;
 
 use self::parent::Parent;
 use self::plan::Outcome;
@@ -100,7 +103,8 @@ impl<W: Wiring<Server = ServerConfig>> ConfigHook for Run<W> {
         let parent = Parent::of(&process);
         if !crate::apache::parent::is_first_pass() {
             let outcome = outcome(&configuration, main);
-            parent.take_over(&process, pool, configuration.settings(), &outcome);
+            let settings = configuration.settings();
+            parent.take_over(&process, pool, settings, &outcome, syslog_of(main));
         }
         Ok(())
     }
@@ -124,6 +128,12 @@ pub(crate) fn child_init(main: &Server<'_>) {
     if let Some(links) = Parent::leave(&process) {
         link::keep(links);
     }
+}
+
+fn syslog_of(main: &Server<'_>) -> Option<Syslog> {
+    let [error_log, program] =
+        [main.error_log(), main.program()].map(|text| text.unwrap_or_default().to_string_lossy());
+    syslog::read(&error_log, &program)
 }
 
 fn outcome(configuration: &Configuration, main: &Server<'_>) -> Outcome {

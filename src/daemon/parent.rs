@@ -14,7 +14,7 @@ use engine::os::news::{self, News, Teller};
 use engine::os::random::random;
 use engine::settings::ProcessSettings;
 use engine::wire::Secret;
-use engine::wire::control::{Configure, GroupPlan};
+use engine::wire::control::{Configure, GroupPlan, Syslog};
 use engine::wsgi::Level;
 
 use super::link::{GroupLink, Links};
@@ -51,6 +51,8 @@ struct State {
     links: Links,
     rooms: Vec<Room>,
     time_zone: Option<String>,
+    /// Where `ErrorLog` is the system's log.
+    syslog: Option<Syslog>,
 }
 
 /// Memory that outlives supervisors and configurations.
@@ -116,6 +118,7 @@ impl Parent {
         pool: &Pool<'_>,
         settings: &ProcessSettings,
         outcome: &Outcome,
+        syslog: Option<Syslog>,
     ) {
         for fault in &outcome.faults {
             log::server(Level::Error, fault);
@@ -132,6 +135,7 @@ impl Parent {
             None => parent::in_runtime_directory(pool, "wsgi"),
         };
         state.time_zone = std::env::var("TZ").ok();
+        state.syslog = syslog;
         if let Err(fault) = state.renew(&prefix, outcome) {
             log::server(Level::Critical, &format!("no daemon processes can be reached: {fault}"));
             return;
@@ -259,6 +263,7 @@ impl State {
             links: Links::default(),
             rooms: Vec::new(),
             time_zone: None,
+            syslog: None,
         }
     }
 
@@ -379,6 +384,7 @@ impl State {
             groups: u32::try_from(groups.len()).unwrap_or(u32::MAX),
             reload,
             log_level: log_level(),
+            syslog: self.syslog.clone(),
         };
         running.supervisor.configure(configure, log.as_fd(), &groups)?;
         running.of_use = true;

@@ -75,8 +75,6 @@ pub(crate) struct Httpd {
     pub(crate) timeout: Option<Duration>,
     /// `TZ` in its environment.
     pub(crate) time_zone: Option<String>,
-    /// Whether its `ErrorLog` is the system's log.
-    pub(crate) syslog: bool,
     /// What applications are told of it.
     pub(crate) server: Server,
 }
@@ -179,14 +177,6 @@ pub(crate) fn plan(input: &Input<'_>, system: &dyn System) -> Outcome {
                     .push(format!("{}WSGIDaemonProcess: {fault}", at(&definition.origin)));
             }
         }
-    }
-    if input.httpd.syslog && !outcome.groups.is_empty() {
-        outcome.notices.push(
-            "ErrorLog is syslog, which only httpd's own processes write to: why daemon processes end, and \
-             what they say outside of requests, is lost; write a file, or a pipe such as \
-             'ErrorLog \"|/usr/bin/logger -t httpd\"'"
-                .to_owned(),
-        );
     }
     outcome
 }

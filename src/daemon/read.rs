@@ -111,7 +111,6 @@ pub(crate) fn httpd(main: &Server<'_>, build: BuildId) -> Httpd {
         root,
         timeout: main.timeout(),
         time_zone: std::env::var("TZ").ok(),
-        syslog: main.logs_to_syslog(),
         server: control::Server {
             major,
             minor,

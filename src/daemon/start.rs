@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn configure(generation: u64) -> Configure {
-        Configure { generation, groups: 0, reload: false, log_level: 2 }
+        Configure { generation, groups: 0, reload: false, log_level: 2, syslog: None }
     }
 
     #[test]

@@ -440,7 +440,7 @@ impl Fleet {
                 deadlock.then_some(Event::Wants(id, Why::Deadlock))
             }
             FromDaemon::Log { level, text } => {
-                estate.log.write(Level(level), pid, &text);
+                estate.log.relay(Level(level), pid, &self.plan.name, &text);
                 None
             }
         }

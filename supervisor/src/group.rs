@@ -259,11 +259,7 @@ impl Group {
                 }
             }
             Event::ImportFailed(id, text) => self.import_failed(id, text, now, actions),
-            Event::Wants(id, why) => {
-                if let Some(member) = self.member(id) {
-                    member.wish(why);
-                }
-            }
+            Event::Wants(id, why) => self.wants(id, why, now, actions),
             Event::Left(id) => self.left(id, now),
             Event::ScriptEnded(id) => {
                 if let Some(member) = self.member(id).filter(|member| member.serves()) {
@@ -354,6 +350,17 @@ impl Group {
                 self.record(place).failed(now);
                 self.end(id, Cause::NotImported, now, actions);
             }
+        }
+    }
+
+    fn wants(&mut self, id: MemberId, why: Why, now: Time, actions: &mut Vec<Action>) {
+        let Some(member) = self.member(id) else { return };
+        match member.state {
+            // It has all the time that it likes to finish its requests, and does not.
+            State::Retiring { until: None } if matches!(why, Why::Deadlock | Why::Silent) => {
+                self.end(id, Cause::Overdue(why), now, actions);
+            }
+            _ => member.wish(why),
         }
     }
 

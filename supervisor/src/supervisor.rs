@@ -322,7 +322,7 @@ impl Supervisor<'_> {
         if self.estate.stopping {
             return Err("the server is about to stop".to_owned());
         }
-        let Configure { generation, reload, log_level, .. } = arrived.configure;
+        let Configure { generation, reload, log_level, syslog, .. } = arrived.configure;
         let mut groups = Vec::new();
         for (plan, listener) in arrived.groups {
             let recipe = spawn::recipe(&plan)?;
@@ -333,7 +333,7 @@ impl Supervisor<'_> {
         }
         let log = raise(arrived.log);
         let log = log.map_err(|error| format!("the log cannot be kept: {error}"))?;
-        self.estate.log.reopen(log, Level(log_level));
+        self.estate.log.reopen(log, syslog, Level(log_level));
         os::become_output(&self.estate.log);
 
         let first = self.newest.is_none();

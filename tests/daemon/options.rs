@@ -1,9 +1,11 @@
 //! Options of `WSGIDaemonProcess`, and the ways to a group.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use crate::harness::site::is_root;
-use crate::harness::{DEADLINE, Server, Site, skip, wait_for};
+use crate::harness::{DEADLINE, Server, Site, skip, tools, wait_for};
 use crate::processes::{files, lives, wait_for_daemons, wait_for_end};
 
 /// Says where it runs.
@@ -48,6 +50,52 @@ fn every_way_to_a_group() {
     // Two groups are two processes.
     let pids = [server.get("/one").value("pid"), server.get("/two").value("pid")];
     assert_ne!(pids[0], pids[1]);
+}
+
+/// Says something when it is imported, which is outside of any request.
+const LOUD: &str = r#"
+print("imported")
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+"#;
+
+#[test]
+fn what_is_said_outside_of_requests_names_process_and_group() {
+    let server = Site::new("loud").source("/", LOUD).daemon().start();
+    server.get("/").expect(200);
+    let pid = wait_for_daemons(&server, 1, &[])[0];
+    let line = server.expect_log("imported");
+    assert!(line.contains(&format!("[pid {pid}] [group tests] imported")), "{line}");
+}
+
+#[test]
+fn what_is_said_outside_of_requests_goes_to_the_systems_log() {
+    let path = Path::new("/dev/log");
+    if !is_root() || path.exists() {
+        skip("only root can listen as the system's log, and only where nobody else does");
+        return;
+    }
+    let server = Site::new("syslog").source("/", LOUD).daemon().start();
+    server.get("/").expect(200);
+    server.expect_log("imported");
+    let log = UnixDatagram::bind(path).expect("listen as the system's log");
+    let conf = server.read("httpd.conf") + "\nErrorLog syslog:local3:www\n";
+    fs::write(server.path("httpd.conf"), conf).expect("write the configuration");
+    tools::signal(server.pid(), "USR1");
+    log.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let mut bytes = [0; 9000];
+    let message = wait_for(DEADLINE, || {
+        let length = log.recv(&mut bytes).expect("a message");
+        let message = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        message.contains("imported").then_some(message)
+    });
+    fs::remove_file(path).expect("remove the socket");
+    // local3 is 19, and an error 3.
+    let message = message.expect("what was said");
+    assert!(message.starts_with("<155>") && message.contains(" www["), "{message}");
+    assert!(message.ends_with("[group tests] imported"), "{message}");
 }
 
 #[test]

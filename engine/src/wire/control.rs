@@ -16,7 +16,7 @@ use super::message::{pieces, some_or};
 use plain::Plain;
 pub use plan::{
     Configure, GroupPlan, Identity, ImportScript, InterpreterPlan, Life, Limits, Mount, PythonPlan,
-    Ready, Reason, Section, Server, Setup, Stats, Timeouts, Variable,
+    Ready, Reason, Section, Server, Setup, Stats, Syslog, Timeouts, Variable,
 };
 
 /// Most bytes of one group's plan: an environment and paths of a usual size many times over.
@@ -27,6 +27,12 @@ pub const MAX_TEXT: usize = frame::MAX_STREAM;
 
 /// The least severe level of a record: for debugging.
 pub use super::message::MAX_LEVEL;
+
+/// Most bytes of the frame that begins a configuration.
+const MAX_CONFIGURE: usize = 512;
+
+/// The last facility of the system's log: `local7`.
+pub const MAX_FACILITY: u8 = 23;
 
 /// Most groups of one configuration.
 pub const MAX_GROUPS: u32 = 4_096;
@@ -107,7 +113,7 @@ const fn carrying(most: usize) -> Option<Rule> {
 #[must_use]
 pub fn from_parent(kind: u8) -> Option<Rule> {
     match Kind::try_from(kind).ok()? {
-        Kind::Configure => carrying(64),
+        Kind::Configure => carrying(MAX_CONFIGURE),
         Kind::Group => carrying(MAX_PLAN),
         Kind::RetireGeneration | Kind::Stop => rule(64),
         _ => None,
@@ -230,7 +236,9 @@ impl FromParent {
     /// Adds the frame. A plan that is too large is refused, and nothing is added.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
         match self {
-            Self::Configure(configure) => put(out, Kind::Configure, 64, |out| configure.put(out)),
+            Self::Configure(configure) => {
+                put(out, Kind::Configure, MAX_CONFIGURE, |out| configure.put(out))
+            }
             Self::Group(plan) => put(out, Kind::Group, MAX_PLAN, |out| plan.put(out)),
             Self::RetireGeneration(generation) => {
                 put(out, Kind::RetireGeneration, 64, |out| generation.put(out))
@@ -250,6 +258,9 @@ impl FromParent {
                 }
                 if configure.log_level > MAX_LEVEL {
                     return Err(Fault::Value("a log level is none"));
+                }
+                if configure.syslog.as_ref().is_some_and(|syslog| syslog.facility > MAX_FACILITY) {
+                    return Err(Fault::Value("a facility is none"));
                 }
                 Self::Configure(configure)
             }

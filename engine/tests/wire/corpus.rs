@@ -5,7 +5,7 @@ use std::time::Duration;
 use engine::wire::control::{
     Configure, FromDaemon as DaemonSays, FromParent, GroupPlan, Identity, ImportScript,
     InterpreterPlan, Life, Limits, Mount, PythonPlan, Ready, Reason, Section, Server, Setup, Stats,
-    Timeouts, ToDaemon, ToParent, Variable,
+    Syslog, Timeouts, ToDaemon, ToParent, Variable,
 };
 use engine::wire::message::{self, Ending, RequestBody, RequestStart, Target};
 use engine::wire::{Batch, Secret};
@@ -252,7 +252,13 @@ fn control() -> Vec<Stream> {
     let mut streams = Vec::new();
     let mut bytes = Vec::new();
     let parent = [
-        FromParent::Configure(Configure { generation: 3, groups: 1, reload: true, log_level: 4 }),
+        FromParent::Configure(Configure {
+            generation: 3,
+            groups: 1,
+            reload: true,
+            log_level: 4,
+            syslog: Some(Syslog { facility: 23, tag: "httpd".to_owned() }),
+        }),
         FromParent::Group(Box::new(plan())),
         FromParent::RetireGeneration(2),
         FromParent::Stop { graceful: true },

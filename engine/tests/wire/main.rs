@@ -539,13 +539,21 @@ fn hostile_answers_and_reports_are_refused() {
         let bytes = raw(kind as u8, 0, 0, &payload);
         assert_eq!(fault(Side::FromDaemon, &bytes).is_none(), good, "{kind:?} {payload:?}");
     }
-    // What a configuration is, then how many groups, whether they are replaced, and the level of the log.
-    let configure = |groups: u32, level: u8| {
-        let payload = [&1_u64.to_le_bytes()[..], &groups.to_le_bytes(), &[0, level]].concat();
-        fault(Side::Parent, &raw(1, 0, 0, &payload))
+    // What a configuration is, then how many groups, whether they are replaced, the level of the log, and where
+    // that is the system's, its facility and the tag.
+    let configure = |groups: u32, level: u8, syslog: &[u8]| {
+        let front = [&1_u64.to_le_bytes()[..], &groups.to_le_bytes(), &[0, level]].concat();
+        fault(Side::Parent, &raw(1, 0, 0, &[&front, syslog].concat()))
     };
-    assert_eq!(configure(u32::MAX, 4), Some(Fault::TooMany));
-    assert_eq!(configure(1, 5), Some(Fault::Value("a log level is none")));
+    assert_eq!(configure(u32::MAX, 4, &[0]), Some(Fault::TooMany));
+    assert_eq!(configure(1, 5, &[0]), Some(Fault::Value("a log level is none")));
+    let tag = [1, 0, 0, 0, b't'];
+    assert_eq!(
+        configure(1, 4, &[&[1, 24][..], &tag].concat()),
+        Some(Fault::Value("a facility is none"))
+    );
+    // Without the descriptor that it has to carry.
+    assert_eq!(configure(1, 4, &[&[1, 23][..], &tag].concat()), configure(1, 4, &[0]));
 }
 
 #[test]

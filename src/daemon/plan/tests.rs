@@ -74,7 +74,6 @@ fn httpd() -> Httpd {
         root: true,
         timeout: Some(Duration::from_secs(60)),
         time_zone: None,
-        syslog: false,
         server: Server { mpm_name: "event".to_owned(), ..Server::default() },
     }
 }
@@ -659,17 +658,6 @@ fn a_plan_that_is_too_large_is_a_fault() {
     let mut world = world().group("blog env-file=/big");
     world.system.files.insert("/big".to_owned(), format!("A={}", "x".repeat(2 << 20)));
     assert!(world.fault().contains("more than 1 MiB"));
-}
-
-#[test]
-fn a_log_that_daemon_processes_cannot_write_to_is_told() {
-    let told = |world: &World| {
-        let mut input = world.input();
-        input.httpd.syslog = true;
-        plan(&input, &world.system).notices
-    };
-    assert_eq!(told(&world()), [""; 0]);
-    assert!(told(&world().group("blog"))[0].starts_with("ErrorLog is syslog"));
 }
 
 #[test]

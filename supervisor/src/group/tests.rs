@@ -179,6 +179,21 @@ fn who_gives_no_sign_of_life_has_no_time_to_finish() {
 }
 
 #[test]
+fn who_leaves_without_limit_and_is_stuck_is_ended() {
+    for why in [Why::Silent, Why::Deadlock] {
+        let mut story = Story::serving(Policy { graceful: None, ..policy(1) });
+        story.tell(Event::Wants(id(1), Why::MaximumRequests));
+        assert_eq!(
+            story.tell(Event::Ready(id(2))),
+            [Action::Accept(id(2)), Action::Retire(id(1), Why::MaximumRequests, None)]
+        );
+        assert_eq!(story.tell(Event::Wants(id(1), Why::Memory)), []);
+        assert_eq!(story.tell(Event::Wants(id(1), why)), [Action::Terminate(id(1))]);
+        assert_eq!(story.wait(5 * SECOND), [Action::Kill(id(1))]);
+    }
+}
+
+#[test]
 fn without_limits_nothing_is_ever_due() {
     let unlimited = Policy { startup: None, graceful: None, shutdown: None, ..policy(1) };
     let mut story = Story::serving(unlimited);

@@ -250,7 +250,8 @@ impl Bench {
     ) -> ToParent {
         let count = u32::try_from(groups.len()).unwrap();
         let log = self.log.try_clone().unwrap();
-        let configure = Configure { generation, groups: count, reload, log_level: self.log_level };
+        let log_level = self.log_level;
+        let configure = Configure { generation, groups: count, reload, log_level, syslog: None };
         self.tell(&FromParent::Configure(configure), Some(&log));
         for (plan, door) in groups {
             let plan = FromParent::Group(Box::new((*plan).clone()));
@@ -263,7 +264,7 @@ impl Bench {
     pub(crate) fn serve_nowhere(&mut self, generation: u64, plan: &GroupPlan) {
         let log = self.log.try_clone().unwrap();
         let log_level = self.log_level;
-        let configure = Configure { generation, groups: 1, reload: true, log_level };
+        let configure = Configure { generation, groups: 1, reload: true, log_level, syslog: None };
         self.tell(&FromParent::Configure(configure), Some(&log));
         let nothing = File::open("/dev/null").unwrap();
         self.tell(&FromParent::Group(Box::new(plan.clone())), Some(&nothing));

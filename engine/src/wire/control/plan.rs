@@ -261,8 +261,17 @@ plain! {
         pub multiprocess: bool,
     }
 
+    /// How the system's log is written to, see RFC 3164.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Syslog {
+        /// 0 (`kern`) to 23 (`local7`).
+        pub facility: u8,
+        /// What messages begin with.
+        pub tag: String,
+    }
+
     /// A configuration begins: this many groups follow, each in a frame of its own.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Configure {
         /// Which configuration, counted by the parent.
         pub generation: u64,
@@ -273,6 +282,8 @@ plain! {
         pub reload: bool,
         /// The least severe level that is written to the log, up to [`MAX_LEVEL`](super::MAX_LEVEL).
         pub log_level: u8,
+        /// Written to instead of the descriptor that comes along.
+        pub syslog: Option<Syslog>,
     }
 
     /// A daemon process can serve.
