@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use harness::{DEADLINE, Server, Site, both_modes, pythons, site, skip, tools, wait_for};
 
@@ -214,14 +215,45 @@ both_modes!(every_log_level_is_safe, |site| {
     });
 });
 
+/// Has a file sent, and is not done with that.
+const FILE_AND_MORE: &str = r#"
+import os
+import time
+
+class File:
+    def __init__(self):
+        self.file = open(os.environ["TEST_SCRATCH"] + "/file", "w+b")
+        self.file.truncate(12 << 20)
+
+    def read(self, size):
+        return self.file.read(size)
+
+    def fileno(self):
+        return self.file.fileno()
+
+    def close(self):
+        time.sleep(0.3)
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](File())
+"#;
+
 #[test]
 fn upload_and_response_cross_each_other() {
-    let body = vec![b'u'; 8 << 20];
+    let body = vec![b'u'; 16 << 20];
     for options in ["request-buffering=Off", "request-buffering=1M", ""] {
-        let server = daemon("crossing").group(options).source("/", LARGE).start();
-        // The application reads nothing of it, and the client nothing of the response before it has sent it all.
-        let reply = server.client().post("/4", &body);
-        assert_eq!((reply.status, reply.complete, reply.body.len()), (200, true, 4 << 20));
+        let server = daemon("crossing")
+            .group(options)
+            .source("/", LARGE)
+            .source("/file", FILE_AND_MORE)
+            .start();
+        for place in ["/12", "/file"] {
+            // The application reads nothing of it, and the client nothing of the response, which is more than the
+            // network holds, before it has sent it all.
+            let reply = server.client().post(place, &body);
+            assert_eq!((reply.status, reply.complete, reply.body.len()), (200, true, 12 << 20));
+        }
     }
 }
 
@@ -261,6 +293,63 @@ fn a_slow_client_holds_no_thread() {
     pid(&server);
     slow.read_body(&mut reply, "GET");
     assert_eq!((reply.complete, reply.body.len()), (true, 12 << 20));
+}
+
+#[test]
+fn a_client_that_waited_long_may_take_its_time() {
+    let code = r#"
+import os
+import time
+
+def application(environ, start_response):
+    time.sleep(1.5)
+    start_response("200 OK", [])
+    return Blocks()
+
+class Blocks:
+    def __iter__(self):
+        return (b"x" * 65536 for _ in range(192))
+
+    def close(self):
+        open(os.environ["TEST_SCRATCH"] + "/closed", "a").write("closed\n")
+        time.sleep(0.3)
+"#;
+    // What the client had to wait for is no time in which it took nothing.
+    for (options, conf) in [("response-socket-timeout=1s", ""), ("socket-timeout=60s", "Timeout 1")]
+    {
+        let server = daemon("patient").group(options).source("/", code).conf(conf).start();
+        let mut slow = server.client();
+        slow.send_request("GET", "/", &[], b"");
+        let mut reply = slow.read_head();
+        server.wait_for_file("scratch/closed", "closed");
+        slow.read_body(&mut reply, "GET");
+        assert_eq!((reply.complete, reply.body.len()), (true, 12 << 20));
+    }
+}
+
+#[test]
+fn an_application_that_waited_for_a_slow_upload_has_its_time_afterwards() {
+    let code = r#"
+import time
+
+def application(environ, start_response):
+    length = len(environ["wsgi.input"].read())
+    time.sleep(0.5)
+    start_response("200 OK", [])
+    return [b"%d" % length]
+"#;
+    let server = daemon("waited")
+        .group("request-buffering=Off socket-timeout=1s request-timeout=60s queue-timeout=60s")
+        .source("/", code)
+        .start();
+    let mut slow = server.client();
+    slow.send_raw(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n");
+    // Each byte in time, all together later than the process may be silent.
+    for byte in b"slow" {
+        thread::sleep(Duration::from_millis(400));
+        slow.send_raw(&[*byte]);
+    }
+    assert_eq!(slow.read_response().expect(200).text(), "4");
 }
 
 #[test]

@@ -332,8 +332,11 @@ impl Client for HttpClient<'_, '_> {
         if self.spooled() > 0 {
             return self.end_with_file(flush);
         }
-        let tail = if flush { Tail::EndAndFlush } else { Tail::End };
-        self.write(&held, tail)
+        if flush && self.request.is_multiplexed() {
+            return self.write(&held, Tail::EndAndFlush);
+        }
+        self.write(&held, Tail::End)?;
+        self.owe(flush)
     }
 
     fn file(&mut self, file: OwnedFd, part: (u64, u64), flush: bool) -> Result<(), Gone> {
@@ -341,7 +344,7 @@ impl Client for HttpClient<'_, '_> {
         let sendfile = self.task.effective.enable_sendfile;
         let written = self.output.write_file(self.request, file, offset, length, sendfile);
         written.map_err(|_| Gone)?;
-        if flush { self.write(&[], Tail::Flush) } else { Ok(()) }
+        self.owe(flush)
     }
 
     fn cut(&mut self) {
@@ -408,7 +411,20 @@ impl HttpClient<'_, '_> {
         let (file, start, length) = spool.into_part();
         let written = self.output.write_file(self.request, file, start, length, None);
         written.map_err(|_| Gone)?;
-        if flush { self.write(&[], Tail::Flush) } else { Ok(()) }
+        self.owe(flush)
+    }
+
+    /// All has been given to httpd. With `flush` the client is to have it before httpd goes on with the connection,
+    /// but is not waited for: it may be about to send what is left of its request, and read after that.
+    fn owe(&mut self, flush: bool) -> Result<(), Gone> {
+        if !flush {
+            return Ok(());
+        }
+        if self.request.is_multiplexed() {
+            return self.write(&[], Tail::Flush);
+        }
+        self.owed = true;
+        self.pay()
     }
 }
 

@@ -64,9 +64,10 @@ pub(super) trait Client {
     /// Takes body. With `flush` all so far has to reach the client as soon as it can. A slow client is waited
     /// for only when no more can be kept for it.
     fn data(&mut self, bytes: &[u8], flush: bool) -> Result<(), Gone>;
-    /// The response is complete.
+    /// The response is complete. With `flush` it has to reach the client as soon as it can, as it does with
+    /// [`Client::push`] where it lags.
     fn end(&mut self, flush: bool) -> Result<(), Gone>;
-    /// A part of a file is the body, and the response is complete.
+    /// A part of a file is the body, and the response is complete; as [`Client::end`].
     fn file(&mut self, file: OwnedFd, part: (u64, u64), flush: bool) -> Result<(), Gone>;
     /// The response cannot be completed: the client has to see it.
     fn cut(&mut self);
@@ -150,9 +151,12 @@ struct Turn<'t, C> {
     link: &'t GroupLink,
     number: u32,
     sent_at: Instant,
-    /// When the process last sent something, and when the client last took or sent something.
+    /// When the process last sent something or was given some of the body, and when the client last took or sent
+    /// something, or was first expected to.
     heard: Instant,
     moved: Instant,
+    /// Whether the client was expected to take something when this last waited.
+    lagged: bool,
     /// Body frames that the process's socket has not taken yet.
     unsent: Vec<u8>,
     /// Whether the process takes no more.
@@ -206,6 +210,7 @@ impl<'t, C: Client> Turn<'t, C> {
             sent_at: now,
             heard: now,
             moved: now,
+            lagged: false,
             unsent: Vec::new(),
             deaf: false,
             begun: false,
@@ -531,6 +536,8 @@ impl<'t, C: Client> Turn<'t, C> {
                 }
             }
             self.moved = Instant::now();
+            // It had nothing to go on with before.
+            self.heard = self.moved;
         }
         Ok(false)
     }
@@ -554,6 +561,10 @@ impl<'t, C: Client> Turn<'t, C> {
     fn wait(&mut self, later: bool) -> Result<(), Stop> {
         let now = Instant::now();
         let lags = self.client.lags();
+        if lags && !self.lagged {
+            self.moved = now;
+        }
+        self.lagged = lags;
         let mut until = None;
         let mut sooner = |at: Option<Instant>| {
             until = match (until, at) {
@@ -577,6 +588,10 @@ impl<'t, C: Client> Turn<'t, C> {
             return Err(Loss::Silent.into());
         }
         if passed(idle) {
+            if lags && self.connection.course.has_ended() {
+                // httpd has all of it, and patience of its own.
+                return Err(self.leave(Outcome::Sent));
+            }
             if lags {
                 return Err(self.hang_up(Outcome::Sent));
             }
