@@ -273,6 +273,8 @@ impl State {
         let (_, user, gid) = account::httpd();
         let others = outcome.groups.iter().any(|planned| planned.socket_owner != user);
         let access = Access { root: uid == 0, gid, others };
+        // Before another one of its name is made.
+        self.rooms.retain(Room::is_there);
         match self.rooms.iter().find(|room| room.is_at(prefix)) {
             Some(room) => room.admit(access)?,
             None => self.rooms.push(Room::open(prefix, access)?),
@@ -323,25 +325,46 @@ impl State {
 
     fn group(&mut self, prefix: &Path, planned: &Planned, root: bool) -> Result<&Living, String> {
         let known = self.groups.iter().position(|living| living.plan.id == planned.plan.id);
-        let index = match known {
-            Some(index) => index,
+        let index = known.unwrap_or(self.groups.len());
+        match self.groups.get(index).map(|living| living.listener.as_ref()) {
+            Some(None) => {}
+            Some(Some(listener)) if listener.is_sound() => {}
+            Some(Some(listener)) => {
+                let text = format!(
+                    "process group '{}' has to have another socket, as {} was removed or shut down",
+                    planned.plan.name,
+                    listener.path().display()
+                );
+                log::server(Level::Warning, &text);
+                let listener = self.listener(prefix, planned, root)?;
+                if let Some(living) = self.groups.get_mut(index) {
+                    living.listener = Some(listener);
+                    living.taken = false;
+                }
+            }
             None => {
                 let mut plan = planned.plan.clone();
                 let secret = random().map_err(|error| format!("no random bytes: {error}"))?;
                 plan.setup.secret = Secret::new(secret);
-                let listener = if plan.setup.threads == 0 {
-                    None
-                } else {
-                    let room = self.rooms.iter_mut().find(|room| room.is_at(prefix));
-                    let room = room.ok_or_else(|| "there is no folder for sockets".to_owned())?;
-                    let owner = root.then_some(planned.socket_owner);
-                    Some(room.listen(owner, planned.process.queue_limit())?)
+                let listener = match plan.setup.threads {
+                    0 => None,
+                    _ => Some(self.listener(prefix, planned, root)?),
                 };
                 self.groups.push(Living { plan, listener, taken: false });
-                self.groups.len() - 1
             }
-        };
+        }
         self.groups.get(index).ok_or_else(|| "it is gone".to_owned())
+    }
+
+    fn listener(
+        &mut self,
+        prefix: &Path,
+        planned: &Planned,
+        root: bool,
+    ) -> Result<Listener, String> {
+        let room = self.rooms.iter_mut().find(|room| room.is_at(prefix));
+        let room = room.ok_or_else(|| "there is no folder for sockets".to_owned())?;
+        room.listen(root.then_some(planned.socket_owner), planned.process.queue_limit())
     }
 
     fn start(&mut self) -> Result<Supervisor, String> {

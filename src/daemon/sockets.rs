@@ -3,7 +3,7 @@
 //! The folder is locked by whoever made it. What a parent that was killed has left behind is found by
 //! its name and removed once nobody holds its lock.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +18,7 @@ pub(crate) struct Room {
     prefix: PathBuf,
     path: PathBuf,
     /// Holds the lock.
-    _lock: File,
+    lock: File,
     maker: u32,
     issued: u32,
 }
@@ -66,7 +66,7 @@ impl Room {
         if !listener::lock(&lock).map_err(fault)? {
             return Err(fault(io::ErrorKind::ResourceBusy.into()));
         }
-        let room = Self { prefix: prefix.to_owned(), path, _lock: lock, maker, issued: 0 };
+        let room = Self { prefix: prefix.to_owned(), path, lock: lock, maker, issued: 0 };
         room.admit(access)?;
         Ok(room)
     }
@@ -79,6 +79,11 @@ impl Room {
     /// Whether a socket is in it.
     pub(crate) fn holds(&self, listener: &Listener) -> bool {
         listener.path().parent() == Some(self.path.as_path())
+    }
+
+    /// Whether its path still leads to it: others remove what is old in /tmp.
+    pub(crate) fn is_there(&self) -> bool {
+        self.lock.metadata().is_ok_and(|own| is_at(&self.path, place(&own)))
     }
 
     /// Changes who gets into it.
@@ -94,12 +99,17 @@ impl Room {
         })
     }
 
-    /// A socket in it.
-    pub(crate) fn listen(&mut self, owner: Option<u32>, backlog: u32) -> Result<Listener, String> {
+    /// A socket in it, in which so many connections may wait; one at least.
+    pub(crate) fn listen(&mut self, owner: Option<u32>, waiting: u32) -> Result<Listener, String> {
         self.issued += 1;
         let path = self.path.join(format!("{}.sock", self.issued));
-        match listener::listen(&path, owner, backlog) {
-            Ok(socket) => Ok(Listener { socket, path, maker: self.maker }),
+        // Linux lets in one more than it is told.
+        match listener::listen(&path, owner, waiting.saturating_sub(1)) {
+            Ok(socket) => {
+                let place = fs::symlink_metadata(&path).map(|facts| place(&facts));
+                let place = place.map_err(|error| unmade(&path, &error))?;
+                Ok(Listener { socket, path, place, maker: self.maker })
+            }
             Err(error) => {
                 let text = format!("the socket {} cannot be made: {error}", path.display());
                 // It may have been made and not been given away.
@@ -157,6 +167,8 @@ fn unmade(path: &Path, error: &io::Error) -> String {
 pub(crate) struct Listener {
     socket: OwnedFd,
     path: PathBuf,
+    /// Device and inode.
+    place: (u64, u64),
     maker: u32,
 }
 
@@ -164,6 +176,11 @@ impl Listener {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it can be connected to: others may have removed it, and an application may have shut it down.
+    pub(crate) fn is_sound(&self) -> bool {
+        is_at(&self.path, self.place) && !listener::is_shut(self.socket.as_fd())
     }
 }
 
@@ -175,11 +192,20 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if std::process::id() == self.maker {
+        // Another one may have its name by now.
+        if std::process::id() == self.maker && is_at(&self.path, self.place) {
             // As above.
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn place(facts: &Metadata) -> (u64, u64) {
+    (facts.dev(), facts.ino())
+}
+
+fn is_at(path: &Path, known: (u64, u64)) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|facts| place(&facts) == known)
 }
 
 fn named(prefix: &Path, pid: u32) -> PathBuf {

@@ -232,6 +232,57 @@ fn reloads_without_room_for_more_children_lose_nothing() {
     load.expect_all_within(Duration::from_secs(5));
 }
 
+/// Shuts down the socket that its process listens on.
+const SHUTS_DOWN: &str = r#"
+import os
+import socket
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/shut":
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                with socket.socket(fileno=os.dup(int(name))) as found:
+                    if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        found.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"#;
+
+#[test]
+fn a_reload_brings_back_sockets_that_are_gone() {
+    let server =
+        Site::new("sockets").source("/", SHUTS_DOWN).daemon().group("connect-timeout=1s").start();
+    server.get("/").expect(200);
+    server.allow_log("has to have another socket");
+    server.allow_log("no connection");
+    server.allow_log("nobody can connect any more");
+    let run = server.path("run");
+    let folder = files(&run).into_iter().find(|name| name.starts_with("wsgi."));
+    let folder = run.join(folder.expect("the folder for sockets"));
+    let remove_sockets = || {
+        for name in files(&folder) {
+            fs::remove_file(folder.join(name)).expect("remove a socket");
+        }
+    };
+    let remove_folder = || fs::remove_dir_all(&folder).expect("remove the folder");
+    let shut_down = || drop(server.get("/shut").expect(200));
+    let harms: [&dyn Fn(); 3] = [&remove_sockets, &remove_folder, &shut_down];
+    for harm in harms {
+        let old = wait_for_daemons(&server, 1, &[]);
+        harm();
+        server.graceful();
+        // Those that nobody can reach any more end as any others.
+        wait_for_end(&old);
+        for _ in 0..3 {
+            server.get("/").expect(200);
+        }
+    }
+    server.graceful();
+    server.get("/").expect(200);
+}
+
 #[test]
 fn many_groups_start_reload_and_stop() {
     let mut site = Site::new("many");

@@ -5,7 +5,7 @@
 use std::ffi::c_int;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::lchown;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -43,6 +43,14 @@ pub fn listen(path: &Path, owner: Option<u32>, backlog: u32) -> io::Result<Owned
         lchown(path, owner, None)?;
     }
     Ok(listener.into())
+}
+
+/// Whether somebody has shut a listener down, so that nobody can connect any more.
+#[must_use]
+pub fn is_shut(listener: BorrowedFd<'_>) -> bool {
+    let mut entry = libc::pollfd { fd: listener.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one entry, as said.
+    unsafe { libc::poll(&raw mut entry, 1, 0) > 0 && entry.revents & libc::POLLHUP != 0 }
 }
 
 /// Locks a file or a folder for as long as any copy of this descriptor, in this process or in those that

@@ -15,6 +15,7 @@ use super::line::Line;
 use super::queue::Queue;
 use super::seat::{Count, Seat};
 use crate::os::event::{self, Set, Wake};
+use crate::os::listener::is_shut;
 use crate::os::own::Guarded;
 use crate::os::socket::{self, Wait};
 use crate::os::{Arrival, Inbound};
@@ -97,6 +98,8 @@ enum Word {
     Bad,
     /// There can be none now.
     Starved,
+    /// Nobody can connect any more.
+    Shut,
 }
 
 impl Pool {
@@ -316,6 +319,7 @@ impl Pool {
             None => None,
         };
         let starved = matches!(word, Some(Word::Starved));
+        let shut = matches!(word, Some(Word::Shut));
         let arrived = match (place, word) {
             (Some(place), Some(Word::Good(line, receiving))) => {
                 // From here on its seat says that it is there.
@@ -347,7 +351,7 @@ impl Pool {
             self.crowded.store(true, Ordering::SeqCst);
             // It watches the listener as long as nobody else does.
             self.clock.set();
-        } else if number == LISTENER {
+        } else if number == LISTENER && !shut {
             if starved {
                 drop(door);
                 // There is a thread for each seat, and this seat's is this one.
@@ -364,6 +368,14 @@ impl Pool {
             Ok(Some(socket)) => {
                 self.failures.store(0, Ordering::Relaxed);
                 Arc::new(Guarded::new(socket))
+            }
+            Ok(None) if is_shut(self.listener()) => {
+                self.complain(
+                    "nobody can connect any more: the listener was shut down, which only the \
+                     application can have done; reload httpd"
+                        .to_owned(),
+                );
+                return Some(Word::Shut);
             }
             Ok(None) => return None,
             Err(error) => {
