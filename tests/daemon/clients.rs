@@ -143,6 +143,49 @@ fn answers_others(server: &Server) {
     });
 }
 
+/// Says something when its response is not wanted any more.
+const FAREWELL: &str = r#"
+class Stream:
+    def __iter__(self):
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            print("the generator ends")
+
+class Body:
+    def __init__(self):
+        self.stream = iter(Stream())
+
+    def __iter__(self):
+        return self.stream
+
+    def close(self):
+        self.stream.close()
+        raise ValueError("close fails")
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return Body()
+"#;
+
+#[test]
+fn what_is_said_after_the_client_has_gone_is_in_the_log_of_the_request() {
+    let server = Site::new("farewell")
+        .source("/", FAREWELL)
+        .daemon()
+        .conf("<VirtualHost *:*>\nServerName localhost\nErrorLog logs/host.log\n</VirtualHost>")
+        .start();
+    let mut client = server.client();
+    client.send_request("GET", "/", &[], b"");
+    assert_eq!(client.read_head().status, 200);
+    drop(client);
+    for text in ["the generator ends", "ValueError: close fails"] {
+        let line = server.expect_log_in("host.log", text);
+        assert!(line.contains("[client 127.0.0.1"), "{line}");
+    }
+}
+
 #[test]
 fn slow_uploads_occupy_no_thread() {
     let server = site("slow-uploads", 5);

@@ -273,7 +273,7 @@ impl<'a> Remote<'a> {
     }
 
     fn gone(&mut self) -> String {
-        self.line.forsake();
+        self.line.cancel();
         "the client has gone".to_owned()
     }
 

@@ -32,6 +32,8 @@ struct Sending {
     stage: Stage,
     /// Nothing reaches the other side any more.
     gone: bool,
+    /// The other side wants no more of the response, only what is said in its log.
+    unwanted: bool,
     /// Whether nothing of the response has been sent.
     untouched: bool,
     sender: Sender,
@@ -136,6 +138,7 @@ impl Line {
             number: 0,
             stage: Stage::Idle,
             gone: false,
+            unwanted: false,
             untouched: true,
             sender: Sender::Nobody,
             awaited: false,
@@ -195,7 +198,14 @@ impl Line {
         state.untouched && state.out.len() <= AT_ONCE
     }
 
-    /// Nobody wants the response any more.
+    /// Nobody wants the response any more; what is logged still has its reader.
+    pub(super) fn cancel(&self) {
+        if !own::forked() {
+            self.lock().unwanted = true;
+        }
+    }
+
+    /// The connection is of no more use.
     pub(super) fn forsake(&self) {
         if !own::forked() {
             self.lock().gone = true;
@@ -205,7 +215,7 @@ impl Line {
     /// Asks for body. `false`: nobody can be asked.
     pub(super) fn ask(&self, credit: u32, first: bool) -> bool {
         let Some(mut state) = self.turn() else { return false };
-        if state.gone || !matches!(state.stage, Stage::Before | Stage::Body) {
+        if state.gone || state.unwanted || !matches!(state.stage, Stage::Before | Stage::Body) {
             return false;
         }
         let number = state.number;
@@ -354,7 +364,7 @@ impl Line {
     /// Cuts the response.
     pub(super) fn abort(&self, reason: &str) {
         let Some(mut state) = self.turn() else { return };
-        if state.gone || !matches!(state.stage, Stage::Body | Stage::Complete) {
+        if state.gone || state.unwanted || !matches!(state.stage, Stage::Body | Stage::Complete) {
             return;
         }
         let number = state.number;
@@ -397,6 +407,7 @@ impl Line {
         state.stage = Stage::Idle;
         // A cancelled request ends like any other; a broken connection fails once more.
         state.gone = false;
+        state.unwanted = false;
         let (mut state, sent) = self.flush(state);
         // Its buffers are large, and most responses need none.
         state.ahead = Ahead::default();
@@ -515,7 +526,10 @@ impl Sending {
     /// Whether blocks of this size may join the pile: they and what is there make up one frame.
     fn takes(&self, size: usize) -> bool {
         let free = (HEADER + MAX_STREAM).saturating_sub(self.ahead.pile.len().max(HEADER));
-        !self.gone && self.stage == Stage::Body && self.sender != Sender::Thread && size <= free
+        !(self.gone || self.unwanted)
+            && self.stage == Stage::Body
+            && self.sender != Sender::Thread
+            && size <= free
     }
 }
 
@@ -559,7 +573,7 @@ fn close(pile: &mut [u8], number: u32) {
 /// Begins the response where that has not been done. `length` is that of the whole body, to be told where the
 /// application does not.
 fn open(state: &mut Sending, head: Option<&Head>, length: Option<usize>) -> Result<(), SendFault> {
-    if state.gone || !matches!(state.stage, Stage::Before | Stage::Body) {
+    if state.gone || state.unwanted || !matches!(state.stage, Stage::Before | Stage::Body) {
         return Err(SendFault::Gone);
     }
     let Some(head) = head else { return Ok(()) };

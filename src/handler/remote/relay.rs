@@ -29,6 +29,9 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// to say.
 const UNWANTED: usize = 256 * 1024;
 
+/// How long an application is listened to that has been told that its client has gone.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// httpd and the client behind it, as the relay needs them.
 pub(super) trait Client {
     /// Whether a body may follow.
@@ -463,9 +466,41 @@ impl<'t, C: Client> Turn<'t, C> {
             out.clear();
             message::cancel(out, self.number);
             // Closing says the same to a process that does not listen.
-            let _ = socket::send(socket.as_fd(), &[out], &[], Wait::No);
+            if socket::send(socket.as_fd(), &[out], &[], Wait::No).is_ok() && self.begun {
+                self.hear_out();
+            }
         }
         Stop::With(outcome)
+    }
+
+    /// Logs what the application says as it ends, which belongs to the request. That takes a moment where it is in
+    /// the middle of a stream; others are not waited for.
+    fn hear_out(&mut self) {
+        let until = Instant::now() + FAREWELL;
+        while !self.connection.course.has_ended() {
+            let Connection { socket, inbound, course, .. } = &mut *self.connection;
+            match inbound.take() {
+                Ok(Some((whole, _))) => {
+                    match course.frame(&whole.frame()) {
+                        Ok(Act::Log { level, text }) => self.client.log(severity(level), text),
+                        Ok(_) => {}
+                        Err(_) => return,
+                    }
+                    inbound.give_back(whole);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(_) => return,
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let watched = Watched { socket: socket.as_fd(), read: true, write: false };
+            if left.is_zero()
+                || !matches!(wait([Some(watched)], left), Ok([true]))
+                || self.receive(Wait::No).is_err()
+            {
+                return;
+            }
+        }
     }
 
     /// Receives more, and meanwhile moves what else there is to move.

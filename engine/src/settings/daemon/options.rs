@@ -171,7 +171,7 @@ pub static OPTIONS: &[DaemonOption] = &[
         "queue-limit",
         "number",
         "the value of listen-backlog",
-        "How many requests may wait for a thread; more are answered with 503 at once",
+        "How many requests may wait for a thread, one at least; more are answered with 503 at once",
         |p, t| put(&mut p.queue_limit, number(t, 0, 1_000_000)),
     ),
     DaemonOption::new("cpu-priority", "number", "0", "Nice value, -20 to 19", |p, t| {
