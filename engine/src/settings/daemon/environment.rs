@@ -55,8 +55,14 @@ impl Assignment {
             let mut variable = Self::parse(written)
                 .map_err(|fault| Fault::new(format!("line {}: {fault}", index + 1)))?;
             for quote in ['"', '\''] {
-                let inner = variable.value.strip_prefix(quote);
-                if let Some(inner) = inner.and_then(|rest| rest.strip_suffix(quote)) {
+                if let Some(rest) = variable.value.strip_prefix(quote) {
+                    // Not what was meant, and its lines would be taken for further variables.
+                    let inner = rest.strip_suffix(quote).ok_or_else(|| {
+                        Fault::new(format!(
+                            "line {}: {quote} is not closed; a value has one line",
+                            index + 1
+                        ))
+                    })?;
                     variable.value = inner.to_owned();
                     break;
                 }

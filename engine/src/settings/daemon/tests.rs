@@ -335,7 +335,8 @@ fn secrets_are_not_shown() {
 
 #[test]
 fn files_of_variables() {
-    let text = "\n# comment\nA=1\r\nexport B = \n  C='x # y'  \nD=\"a\"b\"\nE='\nexport\tF=\"\"\n";
+    let text =
+        "\n# comment\nA=1\r\nexport B = \n  C='x # y'  \nD=\"a\"b\"\nE=it's\nexport\tF=\"\"\n";
     assert!(Assignment::parse_file(text).is_err(), "a blank before '='");
     let text = text.replace("B = ", "B=a b");
     let found = Assignment::parse_file(&text).unwrap();
@@ -343,11 +344,15 @@ fn files_of_variables() {
         found.iter().map(|a| (a.name.as_str(), a.value.as_str())).collect();
     assert_eq!(
         found,
-        [("A", "1"), ("B", "a b"), ("C", "x # y"), ("D", "a\"b"), ("E", "'"), ("F", "")]
+        [("A", "1"), ("B", "a b"), ("C", "x # y"), ("D", "a\"b"), ("E", "it's"), ("F", "")]
     );
     assert_eq!(
         Assignment::parse_file("A=1\nB").unwrap_err().to_string(),
         "line 2: a variable has a value without NUL: write NAME=value"
+    );
+    assert_eq!(
+        Assignment::parse_file("A=1\nB=\"BEGIN\nEND\"").unwrap_err().to_string(),
+        "line 2: \" is not closed; a value has one line"
     );
     assert_eq!(Assignment::parse_file("").unwrap(), []);
 }
