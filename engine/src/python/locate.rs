@@ -330,7 +330,10 @@ pub fn barrier(path: &Path, uid: u32, gids: &[u32], elsewhere: &str) -> Option<S
             ));
         }
     }
-    None
+    // Links were followed, but not looked at on the way: a virtual environment's Python is one, and may lead into
+    // somebody's home.
+    let real = path.canonicalize().ok().filter(|real| real != path)?;
+    barrier(&real, uid, gids, elsewhere)
 }
 
 fn allowed(facts: &fs::Metadata, uid: u32, gids: &[u32], need: u32) -> bool {
@@ -471,6 +474,17 @@ mod tests {
         assert_eq!(interpreter(Some(&bin.join("python"))), Ok(bin.join("python")));
         fs::set_permissions(bin.join("python"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(refused(&bin.join("python")).contains("cannot be executed"));
+    }
+
+    #[test]
+    fn a_link_into_a_closed_folder_is_followed() {
+        let (open, closed) = (Prefix::new("open"), Prefix::new("hidden").python("3.12", true));
+        let link = open.0.join("python3");
+        symlink(closed.0.join("bin/python3.12"), &link).unwrap();
+        assert_eq!(barrier(&link, 12345, &[], ""), None);
+        fs::set_permissions(&closed.0, fs::Permissions::from_mode(0o700)).unwrap();
+        let found = barrier(&link, 12345, &[], "").unwrap();
+        assert!(found.contains("hidden cannot be entered by user 12345"), "{found}");
     }
 
     #[test]

@@ -72,24 +72,37 @@ pub(crate) fn unreadable(
         let barrier = system.barrier(&file, uid, &gids, "or put the script elsewhere")?;
         Some(format!("{at}{directive}: {file} will not run: {barrier}"))
     });
-    told.chain(closed_folders(input, outcome, system)).collect()
+    told.chain(closed(input, outcome, system)).collect()
 }
 
-/// What keeps daemon processes from going to the folders that are written for them.
-fn closed_folders(input: &Input<'_>, outcome: &Outcome, system: &dyn System) -> Vec<String> {
-    let written = outcome.groups.iter().filter_map(|planned| {
-        let (home, user) = (planned.process.home.as_deref()?, planned.plan.user.as_ref()?);
+/// What keeps daemon processes from going to the folders that are written for them, and from their Python.
+fn closed(input: &Input<'_>, outcome: &Outcome, system: &dyn System) -> Vec<String> {
+    let mut told = Vec::new();
+    for planned in &outcome.groups {
+        let Some(user) = &planned.plan.user else { continue };
         // Of what is in a chroot, too little is known.
-        if planned.process.chroot.is_some() || !system.is_directory(home) {
-            return None;
+        if planned.process.chroot.is_some() {
+            continue;
         }
         let groups = [&user.groups[..], &[user.gid]].concat();
-        let barrier = system.barrier(home, user.uid, &groups, "or name another folder")?;
-        let origin = input.settings.daemon.groups.iter().find_map(|definition| {
-            (definition.process.name == planned.plan.name).then_some(&definition.origin)
-        })?;
-        let at = place(&origin.file, origin.line);
-        Some(format!("{at}WSGIDaemonProcess: home=: no process will start: {barrier}"))
-    });
-    written.collect()
+        let home = planned.process.home.as_deref().filter(|home| system.is_directory(home));
+        let python = Some(planned.plan.python.as_str());
+        let named = [
+            ("home=", home, "or name another folder"),
+            ("python-home=", python, "or name another Python"),
+        ];
+        for (option, path, elsewhere) in named {
+            let barrier = path.and_then(|path| system.barrier(path, user.uid, &groups, elsewhere));
+            let origin = input.settings.daemon.groups.iter().find_map(|definition| {
+                (definition.process.name == planned.plan.name).then_some(&definition.origin)
+            });
+            if let Some((barrier, origin)) = barrier.zip(origin) {
+                let at = place(&origin.file, origin.line);
+                told.push(format!(
+                    "{at}WSGIDaemonProcess: {option}: no process will start: {barrier}"
+                ));
+            }
+        }
+    }
+    told
 }

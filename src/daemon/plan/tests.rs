@@ -299,6 +299,8 @@ fn folders_that_are_missing_or_closed_are_told_and_the_group_is_tried() {
     assert_eq!(faults, [""; 0]);
     assert!(told[0].starts_with("/f:1: WSGIDaemonProcess: home=: no process will"), "{told:?}");
     assert_eq!(with("home=/closed user=blog", &["/closed"]).1, [""; 0]);
+    let told = with("python-home=/closed/venv", &[]).1;
+    assert!(told[0].starts_with("/f:1: WSGIDaemonProcess: python-home=: no process"), "{told:?}");
 }
 
 #[test]
