@@ -1,6 +1,7 @@
 //! One group: the machine that decides, and the processes it decides about.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::death;
 use crate::group::{Action, Event, Fate, Group, MemberId, Why};
 use crate::log::{Level, Log};
 use crate::os::{self, Exit, Recipe};
+use crate::output::Outputs;
 use crate::scripts::Scripts;
 use crate::spawn;
 use crate::worker::{Gifts, Silence, Worker};
@@ -38,6 +40,7 @@ const TURN: usize = 64;
 /// What all groups share.
 pub(crate) struct Estate<'m> {
     pub(crate) log: Log,
+    pub(crate) outputs: Outputs,
     pub(crate) nothing: OwnedFd,
     pub(crate) engine: OwnedFd,
     pub(crate) board: Board<'m>,
@@ -150,9 +153,19 @@ impl Fleet {
         self.workers.iter().map(|(id, worker)| (*id, worker))
     }
 
-    /// Takes over a process that a former supervisor started.
-    pub(crate) fn adopt(&mut self, worker: Worker, serves: bool, now: Time) {
+    /// Takes over a process that a former supervisor started, and what it writes.
+    pub(crate) fn adopt(
+        &mut self,
+        worker: Worker,
+        output: Option<File>,
+        serves: bool,
+        now: Time,
+        estate: &mut Estate<'_>,
+    ) {
         self.loaded |= serves;
+        if let Some(output) = output {
+            estate.outputs.add(worker.pid(), Some(&self.plan.name), output);
+        }
         let id = self.machine.adopt(serves, now);
         self.workers.insert(id, worker);
     }
@@ -394,6 +407,7 @@ impl Fleet {
         estate: &mut Estate<'_>,
     ) {
         let Some(worker) = self.workers.remove(&id) else { return };
+        estate.outputs.ended(worker.pid(), &mut estate.log);
         let obituary = death::describe(exit, worker.failure(), cause);
         let level = if obituary.fault { Level::ERROR } else { Level::INFO };
         let text = format!("{} {}", self.title(worker.pid()), obituary.text);
@@ -501,7 +515,6 @@ impl Fleet {
     fn start(&mut self, id: MemberId, estate: &mut Estate<'_>) -> Option<Event> {
         let gifts = Gifts {
             nothing: estate.nothing.as_fd(),
-            log: estate.log.as_fd(),
             listener: self.listener.as_fd(),
             engine: estate.engine.as_fd(),
         };
@@ -509,7 +522,8 @@ impl Fleet {
         let alone = self.machine.counts().0 == 0 && !self.succeeds && !self.hopeless();
         let setup = Setup { alone, ..self.plan.setup.clone() };
         match Worker::start(&self.recipe, &setup, &gifts, &estate.board) {
-            Ok(worker) => {
+            Ok((worker, output)) => {
+                estate.outputs.add(worker.pid(), Some(&self.plan.name), output);
                 self.workers.insert(id, worker);
                 None
             }

@@ -5,9 +5,10 @@
 //! the configuration.
 //!
 //! Rooms, lowest first: `os` (system calls, the only one with unsafe); `backoff`, `board`, `group`
-//! (what is decided, pure), `death`, `scripts`; `link`, `log`, `spawn` (from a plan to what the
-//! kernel needs), `worker` (one process), `fleet` (one group: the machine and its processes),
-//! `strays` (processes of a former supervisor); `supervisor` (the loop).
+//! (what is decided, pure), `death`, `scripts`; `link`, `log`, `output` (from what processes write
+//! to the log), `spawn` (from a plan to what the kernel needs), `worker` (one process), `fleet`
+//! (one group: the machine and its processes), `strays` (processes of a former supervisor);
+//! `supervisor` (the loop).
 
 mod backoff;
 pub mod board;
@@ -17,6 +18,7 @@ pub mod group;
 mod link;
 mod log;
 mod os;
+mod output;
 mod scripts;
 mod spawn;
 mod strays;

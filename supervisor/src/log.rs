@@ -22,7 +22,7 @@ const PIPE: usize = 4096;
 const SYSLOG: &str = "/dev/log";
 
 /// Most bytes of one line's text, as in httpd.
-const LINE: usize = 8000;
+pub(crate) const LINE: usize = 8000;
 
 /// How bad something is, as on the wire: an index into httpd's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

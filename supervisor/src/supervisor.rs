@@ -19,6 +19,7 @@ use crate::group::{Event, MemberId};
 use crate::link::{Heard, Link};
 use crate::log::{Level, Log};
 use crate::os::{self, Interest, Poller, Process};
+use crate::output::Outputs;
 use crate::spawn;
 use crate::strays::Strays;
 use crate::worker::Worker;
@@ -73,7 +74,15 @@ pub fn run() -> io::Result<()> {
         strays: Strays::default(),
         arriving: None,
         newest: None,
-        estate: Estate { log, nothing, engine, board, news: Teller::open(&news)?, stopping: false },
+        estate: Estate {
+            log,
+            outputs: Outputs::default(),
+            nothing,
+            engine,
+            board,
+            news: Teller::open(&news)?,
+            stopping: false,
+        },
         begun: Instant::now(),
         looked: 0,
     };
@@ -129,6 +138,7 @@ enum Name {
     Control,
     Parent,
     Log,
+    Output(u64),
     Status(Key, MemberId),
     Process(Key, MemberId),
     Stray(u32),
@@ -145,6 +155,7 @@ impl Supervisor<'_> {
         loop {
             if self.estate.stopping && self.fleets.is_empty() && self.strays.is_empty() {
                 sweep();
+                self.estate.outputs.close(&mut self.estate.log);
                 self.say(&ToParent::Stopped);
                 return Ok(());
             }
@@ -169,6 +180,9 @@ impl Supervisor<'_> {
         }
         if self.estate.log.pending() {
             poller.add(self.estate.log.as_fd(), Interest::Write, Name::Log);
+        }
+        for (name, reader) in self.estate.outputs.readers() {
+            poller.add(reader, Interest::Read, Name::Output(name));
         }
         for (group, fleet) in &self.fleets {
             for (id, worker) in fleet.workers() {
@@ -196,6 +210,7 @@ impl Supervisor<'_> {
             Name::Control => self.hear(now)?,
             Name::Parent => self.orphaned(now),
             Name::Log => self.estate.log.flush(),
+            Name::Output(name) => self.estate.outputs.read(name, &mut self.estate.log),
             Name::Status(group, id) => {
                 if let Some(fleet) = self.fleets.get_mut(&group) {
                     fleet.hear(id, now, &mut self.estate);
@@ -206,7 +221,7 @@ impl Supervisor<'_> {
                     fleet.bury(id, now, &mut self.estate);
                 }
             }
-            Name::Stray(pid) => self.strays.bury(pid, &self.estate.board),
+            Name::Stray(pid) => self.strays.bury(pid, &mut self.estate),
         }
         Ok(())
     }
@@ -224,7 +239,7 @@ impl Supervisor<'_> {
                 fleet.follow(now, &mut self.estate);
             }
         }
-        self.strays.follow(now);
+        self.strays.follow(now, &mut self.estate.outputs);
         self.fleets.retain(|_, fleet| !fleet.over());
         self.succeed(now);
     }
@@ -361,8 +376,8 @@ impl Supervisor<'_> {
                 }
             };
             fleet.generations().insert(generation);
-            for (worker, serves) in self.strays.claim(id) {
-                fleet.adopt(worker, serves, now);
+            for (worker, output, serves) in self.strays.claim(id) {
+                fleet.adopt(worker, output, serves, now, &mut self.estate);
             }
             fleet.step(None, now, &mut self.estate);
         }
@@ -390,7 +405,7 @@ impl Supervisor<'_> {
     fn adopt(&mut self, found: Vec<(RecordId, board::Entry)>) {
         for (record, entry) in found {
             match Worker::adopt(record, entry) {
-                Ok(worker) => self.strays.add(entry, worker),
+                Ok((worker, output)) => self.strays.add(entry, worker, output),
                 Err(_) => self.estate.board.remove(record),
             }
         }
@@ -424,7 +439,7 @@ impl Supervisor<'_> {
     fn stop(&mut self, how: Event, now: Time) {
         self.estate.stopping = true;
         self.arriving = None;
-        self.strays.stop(now);
+        self.strays.stop(now, &mut self.estate.outputs);
         for fleet in self.fleets.values_mut() {
             fleet.step(Some(how.clone()), now, &mut self.estate);
         }

@@ -1,5 +1,6 @@
 //! One daemon process, as a process.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,13 +12,12 @@ use crate::Time;
 use crate::board::{Board, Entry, RecordId, Standing};
 use crate::link::{Heard, Link};
 use crate::os::{self, Failure, Process, Recipe};
+use crate::output::{self, Pipe};
 
 /// What every daemon process is given.
 pub(crate) struct Gifts<'a> {
     /// `/dev/null`
     pub(crate) nothing: BorrowedFd<'a>,
-    /// httpd's error log
-    pub(crate) log: BorrowedFd<'a>,
     /// The group's listener.
     pub(crate) listener: BorrowedFd<'a>,
     /// The engine's file.
@@ -41,20 +41,29 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a process, and tells it what to be.
+    /// Starts a process, and tells it what to be. The second is to be read: what it writes.
     pub(crate) fn start(
         recipe: &Recipe,
         setup: &Setup,
         gifts: &Gifts<'_>,
         board: &Board<'_>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, File)> {
         let (ours, theirs) = socket::pair()?;
         let mut link = Link::new(ours, from_daemon, 0);
         let mut frame = Vec::new();
         ToDaemon::Setup(Box::new(setup.clone())).encode(&mut frame).map_err(io::Error::other)?;
         link.send(&frame)?;
-        let descriptors =
-            [gifts.nothing, gifts.log, gifts.log, theirs.as_fd(), gifts.listener, gifts.engine];
+        let owner = recipe.identity.as_ref().map(|(user, group, _)| (*user, *group));
+        let pipe = Pipe::new(owner)?;
+        let descriptors = [
+            gifts.nothing,
+            pipe.writer.as_fd(),
+            pipe.writer.as_fd(),
+            theirs.as_fd(),
+            gifts.listener,
+            gifts.engine,
+            pipe.kept.as_fd(),
+        ];
         let newborn = os::fork(recipe, descriptors)?;
         let pid = newborn.pid();
         let start = os::start_time(pid)?;
@@ -63,15 +72,12 @@ impl Worker {
         // it.
         let record = board.add(&entry);
         match newborn.release() {
-            Ok((process, channel)) => Ok(Self {
-                process,
-                link: Some(link),
-                channel: Some(channel),
-                record,
-                entry,
-                heard: None,
-                asleep: None,
-            }),
+            Ok((process, channel)) => {
+                let (link, channel) = (Some(link), Some(channel));
+                let worker =
+                    Self { process, link, channel, record, entry, heard: None, asleep: None };
+                Ok((worker, pipe.reader))
+            }
             Err(error) => {
                 if let Some(record) = record {
                     board.remove(record);
@@ -81,16 +87,19 @@ impl Worker {
         }
     }
 
-    /// Takes over a process from the board, if it is there still.
-    pub(crate) fn adopt(record: RecordId, entry: Entry) -> io::Result<Self> {
+    /// Takes over a process from the board, if it is there still, and with it what it writes, if that can be read.
+    pub(crate) fn adopt(record: RecordId, entry: Entry) -> io::Result<(Self, Option<File>)> {
         let process = Process::open(entry.pid)?;
-        // Looked at after the descriptor was made: what has this start time now is what the
-        // descriptor is of.
+        let output = output::adopt(entry.pid).ok();
+        // Looked at after the descriptors were made: what has this start time now is what the
+        // descriptors are of.
         if os::start_time(entry.pid)? != entry.start || !os::is_alive(entry.pid) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let record = Some(record);
-        Ok(Self { process, link: None, channel: None, record, entry, heard: None, asleep: None })
+        let (link, channel) = (None, None);
+        let worker = Self { process, link, channel, record, entry, heard: None, asleep: None };
+        Ok((worker, output))
     }
 
     pub(crate) fn process(&self) -> &Process {

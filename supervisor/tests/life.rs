@@ -329,12 +329,24 @@ fn a_process_has_what_it_shall_have_and_nothing_else() {
 
     let descriptors: Vec<&&str> = facts.iter().filter(|line| line.starts_with("fd ")).collect();
     let engine = format!("fd 5 {}", bench.folder.path().join("engine.so").display());
-    let beginnings =
-        ["fd 0 /dev/null", "fd 1 pipe:", "fd 2 pipe:", "fd 3 socket:", "fd 4 socket:", &engine];
+    let beginnings = [
+        "fd 0 /dev/null",
+        "fd 1 pipe:",
+        "fd 2 pipe:",
+        "fd 3 socket:",
+        "fd 4 socket:",
+        &engine,
+        "fd 6 pipe:",
+    ];
     assert_eq!(descriptors.len(), beginnings.len(), "{descriptors:#?}");
     for (descriptor, beginning) in descriptors.iter().zip(beginnings) {
         assert!(descriptor.starts_with(beginning), "{descriptors:#?}");
     }
+    // The pipe is one, and not the one that is the log.
+    let pipe = |number: usize| descriptors[number].split_once("pipe:").unwrap().1;
+    assert!(pipe(1) == pipe(2) && pipe(2) == pipe(6));
+    let log = fs::read_link(format!("/proc/{}/fd/2", bench.program())).unwrap();
+    assert_ne!(log.to_str().unwrap(), format!("pipe:{}", pipe(2)));
     bench.stop();
 }
 
@@ -509,6 +521,75 @@ fn a_process_that_is_stopped_is_replaced_and_killed() {
     let line = bench.expect_log(&["it gave no sign of life for deadlock-timeout"]);
     assert!(line.contains("SIGKILL"), "{line}");
     bench.stop();
+}
+
+#[test]
+fn what_processes_write_is_in_the_log() {
+    let mut bench = Bench::new();
+    let door = bench.door("socket");
+    let plan = bench.plan("site", 1);
+    bench.serve(1, &[(&plan, &door)]);
+    let old = door.pid();
+    let line = |text: &str| format!("[wsgi:error] [pid {old}] [group site] {text}");
+    door.ask("write one\\ntwo");
+    assert!(bench.expect_log(&["one"]).ends_with(&line("one")));
+    let file = bench.folder.path().join("speak");
+    door.ask(&format!("leave {}", file.display()));
+    door.ask("write three");
+    let watch = Watch::new(old);
+    door.ask("want");
+    let next = door.other_than(old);
+    assert!(watch.ended_within(DEADLINE));
+    // What was not finished, once there is nobody left to finish it.
+    assert!(bench.expect_log(&["two"]).ends_with(&line("twothree")));
+    fs::write(&file, "").unwrap();
+    assert!(bench.expect_log(&["left"]).ends_with(&line("left")));
+
+    // What is there in the end, and the reason of an end comes behind the last words.
+    bench.log_level = 3;
+    bench.serve(2, &[(&plan, &door)]);
+    let last = door.other_than(next);
+    door.ask("write bye");
+    bench.stop();
+    let log = bench.log();
+    let place = |text: &str| log.iter().position(|line| line.contains(text));
+    let words = place(&format!("[pid {last}] [group site] bye"));
+    let end = place(&format!("daemon process {last} of group 'site' exited"));
+    assert!(words.is_some() && end.is_some() && words < end, "{log:#?}");
+}
+
+#[test]
+fn what_is_written_without_a_supervisor_waits_for_one() {
+    let mut bench = Bench::new();
+    let door = bench.door("socket");
+    let plan = bench.plan("site", 1);
+    bench.serve(1, &[(&plan, &door)]);
+    let old = door.pid();
+    let file = bench.folder.path().join("speak");
+    door.ask(&format!("leave {}", file.display()));
+    bench.kill();
+    door.ask("write one\\n");
+    fs::write(&file, "").unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while file.exists() {
+        assert!(Instant::now() < deadline, "it does not live to speak");
+        std::thread::yield_now();
+    }
+    bench.start();
+    bench.expect_log(&["takes over"]);
+    bench.serve(1, &[(&plan, &door)]);
+    bench.expect_log(&[&format!("[wsgi:error] [pid {old}] [group site] one")]);
+    bench.expect_log(&[&format!("[wsgi:error] [pid {old}] [group site] left")]);
+
+    // Where nobody knows the group any more, its name is all that is missing.
+    let next = door.other_than(old);
+    bench.kill();
+    door.ask("write two\\n");
+    bench.start();
+    bench.stop();
+    let log = bench.log();
+    let line = format!("[wsgi:error] [pid {next}] two");
+    assert!(log.iter().any(|entry| entry.ends_with(&line)), "{log:#?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::harness::site::{is_root, manifest, module_file};
 use crate::harness::{Server, Site, skip, tools};
-use crate::processes::{all_processes, wait_for_daemons};
+use crate::processes::{all_processes, stop as stop_process, wait_for_daemons, wait_for_end};
 
 /// What an expression comes to in the application at `place`.
 #[track_caller]
@@ -142,14 +142,10 @@ fn descriptors_are_its_own() {
                       if os.path.exists('/proc/self/fd/' + n) or os.path.islink('/proc/self/fd/' + n)) \
                       if [globals().__setitem__('os', __import__('os'))] else 0";
     let shown = evaluate(&server, "/", expression);
-    let log = server.path("logs/error.log").display().to_string();
-    let stderr = server.path("logs/stderr.txt").display().to_string();
     let targets: Vec<&str> = shown.split('\'').skip(3).step_by(4).collect();
     assert!(targets.len() >= 6, "{shown}");
     for target in &targets {
         let known = *target == "/dev/null"
-            || *target == log
-            || *target == stderr
             || target.starts_with("anon_inode:")
             || target.starts_with("pipe:")
             || target.starts_with("socket:")
@@ -171,6 +167,109 @@ fn descriptors_are_its_own() {
     let inherited = evaluate(&server, "/", started);
     assert!(!inherited.contains("socket:"), "{inherited}");
     assert!(!inherited.contains("anon_inode:"), "{inherited}");
+}
+
+/// What the kernel says of httpd's own descriptor of its error log, but for where it stands.
+fn log_flags(server: &Server) -> String {
+    let text = fs::read_to_string(format!("/proc/{}/fdinfo/2", server.pid()));
+    let text = text.expect("httpd's descriptor");
+    text.lines().find(|line| line.starts_with("flags:")).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn log_of_httpd_is_out_of_reach() {
+    let server = Site::new("own-log").app("evaluate.py").daemon().start();
+    let pid = evaluate(&server, "/", "__import__('os').getpid()");
+    let (before, flags) = (server.log(), log_flags(&server));
+    assert!(!before.is_empty() && flags.len() > "flags:".len());
+    for descriptor in [1, 2] {
+        for call in [
+            format!("__import__('os').ftruncate({descriptor}, 0)"),
+            format!("__import__('os').lseek({descriptor}, 0, 0)"),
+        ] {
+            let said = evaluate(&server, "/", &format!("caught(lambda: {call})"));
+            assert!(said.contains("OSError"), "{call} gave {said}");
+        }
+        // All that F_SETFL can change, first none of it, then waiting for nothing.
+        for flags in ["0", "__import__('os').O_NONBLOCK"] {
+            let call = format!("__import__('fcntl').fcntl({descriptor}, 4, {flags})");
+            evaluate(&server, "/", &call);
+        }
+        let call = format!("__import__('os').write({descriptor}, b'forged [{descriptor}]\\n')");
+        evaluate(&server, "/", &call);
+        let line = server.expect_log(&format!("forged [{descriptor}]"));
+        let source = format!("[wsgi:error] [pid {pid}] [group tests] forged [{descriptor}]");
+        assert!(line.starts_with('[') && line.ends_with(&source), "{line}");
+    }
+    assert!(server.log().starts_with(&before));
+    assert_eq!(log_flags(&server), flags);
+}
+
+#[test]
+fn what_is_written_to_descriptors_is_in_the_log() {
+    let site = Site::new("written").app("evaluate.py").daemon();
+    let site = if is_root() { site.group("user=nobody group=nogroup") } else { site };
+    let server = site.start();
+    let pid = evaluate(&server, "/", "__import__('os').getpid()");
+    let in_log = |text: &str| {
+        let line = server.expect_log(text);
+        let source = format!(" [wsgi:error] [pid {pid}] [group tests] {text}");
+        assert!(line.starts_with('[') && line.ends_with(&source), "{line}");
+    };
+    evaluate(&server, "/", "__import__('os').write(2, b'by the process\\n')");
+    in_log("by the process");
+    // Written in parts, together with others, and never finished.
+    let script = "printf half; printf ' and half\\none more\\nunfinished' >&2";
+    let run = format!("__import__('subprocess').run(['sh', '-c', r\"{script}\"]).returncode");
+    assert_eq!(evaluate(&server, "/", &run), "0");
+    in_log("half and half");
+    in_log("one more");
+    // By the name that programs are told to write to.
+    evaluate(&server, "/", "open('/dev/stderr', 'w').write(' by name\\n')");
+    in_log("unfinished by name");
+    // What nobody finishes is there all the same.
+    evaluate(&server, "/", "__import__('os').write(1, b'last words')");
+    evaluate(&server, "/", "__import__('os').kill(__import__('os').getpid(), 15)");
+    in_log("last words");
+}
+
+#[test]
+fn what_is_written_without_a_supervisor_is_not_lost() {
+    let server = Site::new("unsupervised").app("evaluate.py").daemon().start();
+    server.allow_log("mod_wsgi_supervisor");
+    server.allow_log("the supervisor is lost");
+    server.allow_log("the supervisor was restarted and takes over");
+    let pid = evaluate(&server, "/", "__import__('os').getpid()");
+    let stop = server.path("scratch/stop");
+    let script = format!(
+        "i=0; while [ ! -e {} ]; do i=$((i+1)); echo count $i. >&2; sleep 0.02; done; echo counted $i. >&2",
+        stop.display()
+    );
+    let start = format!("kept.append(__import__('subprocess').Popen(['sh', '-c', '{script}']))");
+    evaluate(&server, "/", &start);
+    server.allow_log("count ");
+    server.expect_log("count 2.");
+    // Nobody starts another one while httpd's parent sleeps.
+    stop_process(server.pid());
+    let first = server.supervisor().expect("a supervisor");
+    tools::signal(first, "KILL");
+    wait_for_end(&[first]);
+    let wrote = evaluate(&server, "/", "__import__('os').write(2, b'meanwhile\\n')");
+    assert_eq!(wrote, "10");
+    tools::signal(server.pid(), "CONT");
+    let line = server.expect_log("meanwhile");
+    assert!(line.contains(&format!("[wsgi:error] [pid {pid}] [group tests] ")), "{line}");
+    // And what it has started goes on, also when it is gone itself.
+    let pid = pid.parse().expect("a process");
+    wait_for_end(&[pid]);
+    server.write("scratch/stop", "", 0);
+    let line = server.expect_log("counted ");
+    let log = server.log();
+    let counted = line.rsplit(' ').next().and_then(|last| last.trim_end_matches('.').parse().ok());
+    let counted: u32 = counted.expect("a number");
+    for number in 1..=counted {
+        assert!(log.contains(&format!("[group tests] count {number}.")), "{number} of {counted}");
+    }
 }
 
 #[test]

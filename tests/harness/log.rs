@@ -73,9 +73,10 @@ impl Record {
             .any(|sign| self.message.contains(sign))
     }
 
-    /// The message without the file of the application, where it is named in front.
+    /// The message without the file or the group of the application, where that is named in front.
     pub fn text(&self) -> &str {
-        let named = self.message.strip_prefix("[script ");
+        let mut fronts = ["[script ", "[group "].into_iter();
+        let named = fronts.find_map(|front| self.message.strip_prefix(front));
         named.and_then(|rest| rest.split_once("] ")).map_or(&self.message, |(_, text)| text)
     }
 

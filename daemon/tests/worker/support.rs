@@ -152,7 +152,9 @@ impl Plan {
             assert!(copy >= 0);
             copy
         };
-        let numbers = [high(&theirs), high(&listener), high(&engine)];
+        // Here its output is a file, which has no reader to be kept.
+        let output = File::open("/dev/null").unwrap();
+        let numbers = [high(&theirs), high(&listener), high(&engine), high(&output)];
         let python = self.python.to_str().unwrap();
         let call = engine::worker::call(python, &self.setup.python, &self.environment);
         let program = self.wrapper.first().map_or_else(|| self.python.clone(), PathBuf::from);

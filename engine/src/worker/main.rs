@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,8 @@ use crate::python::{Args, Gil, Home, Method, Obj, PyResult, Raised, interpreter}
 use crate::wire::control::{FromDaemon, Reason, Setup, ToDaemon, to_daemon};
 use crate::wsgi::{Engine, Level};
 
-/// Numbers of the descriptors a daemon process is born with, beside 0 (nothing), 1 and 2 (the error log).
+/// Numbers of the descriptors a daemon process is born with, beside 0 (nothing), 1 and 2 (a pipe to the supervisor, who
+/// writes to the error log what comes).
 pub mod descriptor {
     /// The connection to the supervisor.
     pub const STATUS: i32 = 3;
@@ -30,6 +31,9 @@ pub mod descriptor {
     pub const LISTENER: i32 = 4;
     /// The file of the engine.
     pub const ENGINE: i32 = 5;
+    /// The pipe that is 1 and 2, to be read, which nobody does: with it there is a reader also while there is no
+    /// supervisor, and who writes goes on.
+    pub const OUTPUT: i32 = 6;
 }
 
 /// How often the main thread enters Python if nothing else has it do so: signals are not lost even where an
@@ -69,6 +73,8 @@ fn serve(home: Home) -> Result<Infallible, String> {
     let status = born(descriptor::STATUS, "the supervisor")?;
     let listener = born(descriptor::LISTENER, "the listener")?;
     drop(born(descriptor::ENGINE, "the engine")?);
+    // Open for good, also in processes that are forked from this one.
+    let _ = born(descriptor::OUTPUT, "the output")?.into_raw_fd();
     let (setup, inbound) = receive_setup(&status)?;
     if setup.build != crate::BUILD {
         return Err("this file of the engine comes from another build than the Apache module: \

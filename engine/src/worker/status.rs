@@ -68,7 +68,7 @@ impl Status {
             return;
         }
         if !self.send(|out| control::log(out, level as u8, text).is_ok()) {
-            // The descriptor of the error log, without what the supervisor would have put before it.
+            // What comes that way is written when there is a supervisor again.
             eprintln!("{text}");
         }
     }

@@ -14,7 +14,7 @@ use engine::os::socket::{self, Rights, Wait};
 use super::process::{Process, at_least};
 
 /// Descriptors of a daemon process, from 0 on.
-pub(crate) const DESCRIPTORS: usize = 6;
+pub(crate) const DESCRIPTORS: usize = 7;
 
 /// Numbers from here on are out of the way of a daemon's descriptors.
 const FREE: RawFd = 16;

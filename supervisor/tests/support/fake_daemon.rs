@@ -188,6 +188,18 @@ impl Daemon {
                 self.say(&FromDaemon::Log { level: 1, text: rest.to_owned() });
                 String::new()
             }
+            "write" => {
+                std::io::stderr().write_all(rest.replace("\\n", "\n").as_bytes()).unwrap();
+                String::new()
+            }
+            "leave" => {
+                // Speaks when the file is there.
+                let script = "until [ -e \"$0\" ]; do sleep 0.01; done; printf left >&2; rm \"$0\"";
+                let child =
+                    std::process::Command::new("/bin/sh").args(["-c", script, rest]).spawn();
+                self.children.push(child.unwrap());
+                String::new()
+            }
             "stuck" => {
                 let stuck_ms = rest.parse().unwrap();
                 self.say(&FromDaemon::Stats(Stats { stuck_ms, ..Stats::default() }));
