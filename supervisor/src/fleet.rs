@@ -19,7 +19,7 @@ use crate::os::{self, Exit, Recipe};
 use crate::output::Outputs;
 use crate::scripts::Scripts;
 use crate::spawn;
-use crate::worker::{Gifts, Silence, Worker};
+use crate::worker::{Gifts, Silence, Started, Worker};
 
 /// How long to wait for whoever has to see a process's end before this program does.
 const NAP: Time = 100;
@@ -522,7 +522,14 @@ impl Fleet {
         let alone = self.machine.counts().0 == 0 && !self.succeeds && !self.hopeless();
         let setup = Setup { alone, ..self.plan.setup.clone() };
         match Worker::start(&self.recipe, &setup, &gifts, &estate.board) {
-            Ok((worker, output)) => {
+            Ok(Started { worker, output, without_nice }) => {
+                if let Some(error) = without_nice {
+                    let text = format!(
+                        "{} runs without its cpu-priority, which cannot be set: {error}",
+                        self.title(worker.pid())
+                    );
+                    estate.log.write(Level::WARNING, worker.pid(), &text);
+                }
                 estate.outputs.add(worker.pid(), Some(&self.plan.name), output);
                 self.workers.insert(id, worker);
                 None

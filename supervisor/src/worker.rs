@@ -40,14 +40,23 @@ pub(crate) struct Worker {
     asleep: Option<Time>,
 }
 
+/// A process that was started.
+pub(crate) struct Started {
+    pub(crate) worker: Worker,
+    /// What it writes, to be read.
+    pub(crate) output: File,
+    /// Why it does not have the nice value that it was to have: in a container even root may not give every one.
+    pub(crate) without_nice: Option<io::Error>,
+}
+
 impl Worker {
-    /// Starts a process, and tells it what to be. The second is to be read: what it writes.
+    /// Starts a process, and tells it what to be.
     pub(crate) fn start(
         recipe: &Recipe,
         setup: &Setup,
         gifts: &Gifts<'_>,
         board: &Board<'_>,
-    ) -> io::Result<(Self, File)> {
+    ) -> io::Result<Started> {
         let (ours, theirs) = socket::pair()?;
         let mut link = Link::new(ours, from_daemon, 0);
         let mut frame = Vec::new();
@@ -71,12 +80,13 @@ impl Worker {
         // Before it is released, so that there is no moment at which it runs and nobody would find
         // it.
         let record = board.add(&entry);
+        let without_nice = recipe.nice.and_then(|nice| os::set_nice(pid, nice).err());
         match newborn.release() {
             Ok((process, channel)) => {
                 let (link, channel) = (Some(link), Some(channel));
                 let worker =
                     Self { process, link, channel, record, entry, heard: None, asleep: None };
-                Ok((worker, pipe.reader))
+                Ok(Started { worker, output: pipe.reader, without_nice })
             }
             Err(error) => {
                 if let Some(record) = record {

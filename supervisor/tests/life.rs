@@ -275,6 +275,22 @@ fn nothing_outlives_the_parent() {
 }
 
 #[test]
+fn what_root_of_a_container_may_not_set_keeps_no_process_from_running() {
+    let mut bench = Bench::idle();
+    bench.start_confined();
+    let door = bench.door("socket");
+    let mut plan = bench.plan("site", 1);
+    plan.nice = Some(-5);
+    plan.limits.data = Some(1 << 30);
+    bench.serve(1, &[(&plan, &door)]);
+    let facts = door.ask("facts");
+    assert!(facts.contains("nice 0\n"), "{facts}");
+    assert!(facts.contains(&format!("Max data size {0} {0} bytes\n", 512 << 20)), "{facts}");
+    bench.expect_log(&["[wsgi:warn]", "runs without its cpu-priority"]);
+    bench.stop();
+}
+
+#[test]
 fn a_process_has_what_it_shall_have_and_nothing_else() {
     let mut bench = Bench::new();
     let door = bench.door("socket");

@@ -51,7 +51,6 @@ pub(crate) struct Recipe {
 #[repr(u32)]
 pub(crate) enum Step {
     ProcessGroup = 1,
-    Priority,
     CpuLimit,
     DataLimit,
     SpaceLimit,
@@ -66,9 +65,8 @@ pub(crate) enum Step {
     Execute,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 13] = [
     Step::ProcessGroup,
-    Step::Priority,
     Step::CpuLimit,
     Step::DataLimit,
     Step::SpaceLimit,
@@ -87,7 +85,6 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ProcessGroup => "making a process group",
-            Self::Priority => "setting cpu-priority",
             Self::CpuLimit => "setting cpu-time-limit",
             Self::DataLimit => "setting memory-limit",
             Self::SpaceLimit => "setting virtual-memory-limit",
@@ -262,10 +259,6 @@ fn prepare(plan: &Plan<'_>, room: &mut [libc::gid_t]) -> Result<(), Step> {
     let recipe = plan.recipe;
     // SAFETY: S6; numbers.
     done(unsafe { libc::setpgid(0, 0) }, Step::ProcessGroup)?;
-    if let Some(nice) = recipe.nice {
-        // SAFETY: S6; numbers.
-        done(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }, Step::Priority)?;
-    }
     if let Some((soft, hard)) = recipe.cpu {
         limit(libc::RLIMIT_CPU, soft, hard.unwrap_or(libc::RLIM_INFINITY), Step::CpuLimit)?;
     }
@@ -356,7 +349,12 @@ fn limit(
     hard: u64,
     step: Step,
 ) -> Result<(), Step> {
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let mut most = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: S6; a place for the answer.
+    done(unsafe { libc::getrlimit(resource, &raw mut most) }, step)?;
+    // A stricter limit, as of a container, holds as well; not every root may raise it.
+    let limit =
+        libc::rlimit { rlim_cur: soft.min(most.rlim_max), rlim_max: hard.min(most.rlim_max) };
     // SAFETY: S6; a value of the right type.
     done(unsafe { libc::setrlimit(resource, &raw const limit) }, step)
 }

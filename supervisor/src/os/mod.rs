@@ -13,7 +13,7 @@ pub(crate) use child::{Failure, Recipe, failure, fork};
 pub(crate) use clock::local_time;
 pub(crate) use process::{
     Exit, Process, at_least, become_output, companions, detach, inherited, is_alive, parent,
-    resident, start_time,
+    resident, set_nice, start_time,
 };
 pub(crate) use wait::{Interest, Poller};
 

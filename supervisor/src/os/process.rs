@@ -135,6 +135,12 @@ pub(crate) fn is_alive(pid: u32) -> bool {
         .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
 }
 
+/// Sets the nice value of a process that has one thread yet.
+pub(crate) fn set_nice(pid: u32, nice: i32) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    checked(unsafe { libc::setpriority(libc::PRIO_PROCESS, pid, nice) }).map(drop)
+}
+
 /// Bytes of memory of a process that are in use.
 pub(crate) fn resident(pid: u32) -> io::Result<u64> {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm"))?

@@ -109,6 +109,21 @@ impl Bench {
         self.program = Some(command.spawn().unwrap());
     }
 
+    /// Starts a supervisor that may neither raise priorities nor limits, as in a container, with a limit of 512 MiB
+    /// for data.
+    pub(crate) fn start_confined(&mut self) {
+        let theirs = self.connect();
+        let drop = if is_root() {
+            "setpriv --bounding-set -sys_nice,-sys_resource --inh-caps -sys_nice,-sys_resource"
+        } else {
+            ""
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -d 524288 && exec {drop} \"$0\""), PROGRAM]);
+        self.give(&mut command, theirs.as_raw_fd());
+        self.program = Some(command.spawn().unwrap());
+    }
+
     /// Starts a supervisor as the child of a shell, which is given back.
     pub(crate) fn start_under_shell(&mut self) -> Child {
         let theirs = self.connect();
