@@ -66,7 +66,7 @@ impl Room {
         if !listener::lock(&lock).map_err(fault)? {
             return Err(fault(io::ErrorKind::ResourceBusy.into()));
         }
-        let room = Self { prefix: prefix.to_owned(), path, lock: lock, maker, issued: 0 };
+        let room = Self { prefix: prefix.to_owned(), path, lock, maker, issued: 0 };
         room.admit(access)?;
         Ok(room)
     }
