@@ -453,6 +453,10 @@ impl Fleet {
                 let deadlock = self.plan.life.deadlock.is_some_and(|deadlock| stuck >= deadlock);
                 deadlock.then_some(Event::Wants(id, Why::Deadlock))
             }
+            FromDaemon::Runs(path) => {
+                self.scripts.add(outside(&self.plan, &path));
+                None
+            }
             FromDaemon::Log { level, text } => {
                 estate.log.relay(Level(level), pid, &self.plan.name, &text);
                 None
@@ -480,6 +484,11 @@ impl Fleet {
                 if !worker.tell(&ToDaemon::Retire { reason, within }) {
                     self.signal(id, libc::SIGUSR1, estate);
                 }
+                None
+            }
+            Action::Stay(id) => {
+                // One that is lost waits for nobody any more either.
+                let _ = self.workers.get_mut(&id)?.tell(&ToDaemon::Stay);
                 None
             }
             Action::Terminate(id) => {
@@ -561,9 +570,14 @@ impl Fleet {
 
 /// The scripts whose change means new code, as this program sees them.
 fn watched(plan: &GroupPlan) -> Vec<PathBuf> {
-    let root = plan.chroot.as_deref().unwrap_or("/");
     let mounts = plan.setup.mounts.iter().filter(|mount| mount.preload && mount.reloading);
-    mounts.map(|mount| Path::new(root).join(mount.path.trim_start_matches('/'))).collect()
+    let imports = plan.setup.import_scripts.iter().map(|script| &script.path);
+    mounts.map(|mount| &mount.path).chain(imports).map(|path| outside(plan, path)).collect()
+}
+
+/// A path of the processes as this program sees it.
+fn outside(plan: &GroupPlan, path: &str) -> PathBuf {
+    Path::new(plan.chroot.as_deref().unwrap_or("/")).join(path.trim_start_matches('/'))
 }
 
 fn why(reason: Reason) -> Why {

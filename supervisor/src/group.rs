@@ -83,6 +83,8 @@ pub enum Action {
     /// Tell a process to leave the listener and to end when its requests are done, which may take
     /// so long.
     Retire(MemberId, Why, Option<Time>),
+    /// Tell a process that no other follows it for now.
+    Stay(MemberId),
     /// SIGTERM.
     Terminate(MemberId),
     /// SIGKILL.
@@ -134,8 +136,8 @@ pub struct Group {
 #[derive(Clone, Copy, Debug)]
 struct Hold {
     scripts: u64,
-    /// Tried again then, if it was not a change that asked for the replacement.
-    until: Option<Time>,
+    /// Tried again then: what was missing may be there, be it a module that was deployed after its script.
+    until: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,12 +340,9 @@ impl Group {
                 actions.push(Action::Accept(id));
             }
             Fate::OldServes => {
-                let asked_by_change = self
-                    .serving(place)
-                    .and_then(|old| old.want)
-                    .is_none_or(|why| matches!(why, Why::ScriptChanged | Why::Reload));
-                let until = (!asked_by_change).then_some(now + HELD);
-                self.hold = Some(Hold { scripts, until });
+                self.hold = Some(Hold { scripts, until: now + HELD });
+                let serving = self.members.iter().filter(|member| member.serves());
+                actions.extend(serving.map(|member| Action::Stay(member.id)));
                 self.end(id, Cause::NotImported, now, actions);
             }
             Fate::OthersServe => {
@@ -503,6 +502,6 @@ fn after(now: Time, within: Option<Time>) -> Option<Time> {
     within.map(|within| now.saturating_add(within))
 }
 
-/// A replacement that did not import and that no change asked for is tried again after this long:
-/// what was missing may be a database, not a file.
+/// A replacement that did not import is tried again after this long, even if its script has not changed: what was
+/// missing may be a module or a database.
 const HELD: Time = 60_000;

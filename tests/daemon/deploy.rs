@@ -1,9 +1,12 @@
 //! New code: how long it may take, who waits for it, and what becomes of requests that do not end.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{DEADLINE, Load, Site, wait_for};
+use crate::harness::site::is_root;
+use crate::harness::{DEADLINE, Load, Site, skip, wait_for};
 use crate::processes::{wait_for_daemons, wait_for_end};
 
 /// An application that answers with a word.
@@ -166,4 +169,101 @@ fn request_that_outlives_its_process_is_answered() {
         wait_for_daemons(&server, old.len(), &old);
         assert_eq!(server.get("/").expect(200).text(), "two");
     }
+}
+
+#[test]
+fn code_that_does_not_import_is_not_waited_for() {
+    let server = Site::new("waits-not")
+        .source("/", &saying("one"))
+        .daemon()
+        .group("reload-wait=600")
+        .start();
+    server.get("/").expect(200);
+    server.write("apps/source-0.py", "import nothing_of_this_name\n", 50);
+    // Far sooner than the ten minutes that it may take, which nobody here waits.
+    assert_eq!(server.get("/").expect(200).text(), "one");
+    server.expect_log("could not import; the process that it was to replace goes on");
+    server.allow_log("nothing_of_this_name");
+    assert_eq!(server.get("/").expect(200).text(), "one");
+    server.write("apps/source-0.py", &saying("two"), 40);
+    assert_eq!(server.get("/").expect(200).text(), "two");
+}
+
+#[test]
+fn scripts_of_handlers_and_directories_are_looked_at_without_a_request() {
+    for (conf, path) in [
+        (
+            "AddHandler wsgi-script .py\n<Directory \"@root@/htdocs\">\nOptions +ExecCGI\n</Directory>",
+            "htdocs/app.py",
+        ),
+        ("WSGIScriptAlias /app.py \"@root@/apps/folder/\"", "apps/folder/app.py"),
+    ] {
+        let server = Site::new("looked-at")
+            .file(path, saying("one"))
+            .conf(conf)
+            .daemon()
+            .group("processes=2")
+            .start();
+        let place = if path.starts_with("apps") { "/app.py/app.py" } else { "/app.py" };
+        for word in ["one", "two"] {
+            if word == "two" {
+                let old = wait_for_daemons(&server, 2, &[]);
+                server.write(path, &saying(word), 50);
+                wait_for_end(&old);
+            }
+            for _ in 0..6 {
+                assert_eq!(server.get(place).expect(200).text(), word);
+            }
+        }
+    }
+}
+
+#[test]
+fn import_scripts_are_looked_at() {
+    let noting = |word: &str| format!("import builtins\nbuiltins.warmed = {word:?}\n");
+    let server = Site::new("warmed")
+        .source_with(
+            "/",
+            "def application(environ, start_response):\n\
+             \x20   start_response('200 OK', [])\n\
+             \x20   return [warmed.encode()]\n",
+            "application-group=%{GLOBAL}",
+        )
+        .file("apps/warm.py", noting("one"))
+        .conf(
+            "WSGIImportScript \"@root@/apps/warm.py\" process-group=tests \
+             application-group=%{GLOBAL}",
+        )
+        .daemon()
+        .start();
+    assert_eq!(server.get("/").expect(200).text(), "one");
+    let old = wait_for_daemons(&server, 1, &[]);
+    server.write("apps/warm.py", &noting("two"), 50);
+    wait_for_end(&old);
+    assert_eq!(server.get("/").expect(200).text(), "two");
+}
+
+#[test]
+fn script_that_becomes_readable_is_tried_again() {
+    let server = Site::new("readable").source("/", &saying("one")).daemon().start();
+    server.get("/").expect(200);
+    let old = wait_for_daemons(&server, 1, &[]);
+    let file = server.path("apps/source-0.py");
+    let set = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&file, mode).expect("change the mode");
+    };
+    if !is_root() {
+        skip("whoever runs the tests may read all of his files");
+        return;
+    }
+    fs::remove_file(&file).expect("remove the script");
+    fs::write(&file, saying("two")).expect("write the script");
+    set(0o600);
+    server.expect_log("could not import");
+    server.allow_log("PermissionError");
+    assert_eq!(server.daemons(), old);
+    set(0o644);
+    wait_for_end(&old);
+    assert_eq!(server.get("/").expect(200).text(), "two");
 }

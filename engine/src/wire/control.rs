@@ -31,6 +31,9 @@ pub use super::message::MAX_LEVEL;
 /// Most bytes of the frame that begins a configuration.
 const MAX_CONFIGURE: usize = 512;
 
+/// Most bytes of a path, as in Linux, with its length before it.
+const MAX_PATH: usize = 4 + 4096;
+
 /// The last facility of the system's log: `local7`.
 pub const MAX_FACILITY: u8 = 23;
 
@@ -61,6 +64,8 @@ pub enum Kind {
     Accept = 34,
     /// Supervisor to daemon: take no more requests, finish, exit.
     Retire = 35,
+    /// Supervisor to daemon: the process that was to follow could not import.
+    Stay = 36,
     /// Daemon: imported and able to serve.
     Ready = 41,
     /// Daemon: the application does not import.
@@ -73,6 +78,8 @@ pub enum Kind {
     Retired = 45,
     /// Daemon: a record that belongs to no request.
     Log = 46,
+    /// Daemon: a script that the setup does not name is run.
+    Runs = 47,
 }
 
 impl TryFrom<u8> for Kind {
@@ -90,12 +97,14 @@ impl TryFrom<u8> for Kind {
             33 => Self::Setup,
             34 => Self::Accept,
             35 => Self::Retire,
+            36 => Self::Stay,
             41 => Self::Ready,
             42 => Self::ImportFailed,
             43 => Self::Stats,
             44 => Self::WantsReplacement,
             45 => Self::Retired,
             46 => Self::Log,
+            47 => Self::Runs,
             _ => return Err(Fault::Kind(kind)),
         })
     }
@@ -135,7 +144,7 @@ pub fn to_parent(kind: u8) -> Option<Rule> {
 pub fn to_daemon(kind: u8) -> Option<Rule> {
     match Kind::try_from(kind).ok()? {
         Kind::Setup => rule(MAX_PLAN),
-        Kind::Accept | Kind::Retire => rule(64),
+        Kind::Accept | Kind::Retire | Kind::Stay => rule(64),
         _ => None,
     }
 }
@@ -145,6 +154,7 @@ pub fn to_daemon(kind: u8) -> Option<Rule> {
 pub fn from_daemon(kind: u8) -> Option<Rule> {
     match Kind::try_from(kind).ok()? {
         Kind::ImportFailed | Kind::Log => rule(MAX_TEXT),
+        Kind::Runs => rule(MAX_PATH),
         Kind::Ready | Kind::Stats | Kind::WantsReplacement | Kind::Retired => rule(128),
         _ => None,
     }
@@ -196,6 +206,8 @@ pub enum ToDaemon {
         /// How long requests may go on.
         within: Option<Duration>,
     },
+    /// The process that was to follow could not import: there is no new code to be waited for.
+    Stay,
 }
 
 /// What a daemon process says to the supervisor.
@@ -218,6 +230,9 @@ pub enum FromDaemon {
         /// Lines separated by `\n`.
         text: String,
     },
+    /// A script that the setup does not name is run, and a change of it is new code. Its absolute path, as the process
+    /// sees it.
+    Runs(String),
 }
 
 /// Adds one frame.
@@ -312,6 +327,7 @@ impl ToDaemon {
         match self {
             Self::Setup(setup) => put(out, Kind::Setup, MAX_PLAN, |out| setup.put(out)),
             Self::Accept => put(out, Kind::Accept, 0, |_| ()),
+            Self::Stay => put(out, Kind::Stay, 0, |_| ()),
             Self::Retire { reason, within } => put(out, Kind::Retire, 64, |out| {
                 reason.put(out);
                 within.put(out);
@@ -325,6 +341,7 @@ impl ToDaemon {
         let message = match Kind::try_from(frame.header.kind)? {
             Kind::Setup => Self::Setup(Box::new(Plain::take(&mut reader)?)),
             Kind::Accept => Self::Accept,
+            Kind::Stay => Self::Stay,
             Kind::Retire => Self::Retire {
                 reason: Plain::take(&mut reader)?,
                 within: Plain::take(&mut reader)?,
@@ -351,6 +368,7 @@ impl FromDaemon {
             }
             Self::Retired => put(out, Kind::Retired, 0, |_| ()),
             Self::Log { level, text } => log(out, *level, text),
+            Self::Runs(path) => put(out, Kind::Runs, MAX_PATH, |out| path.put(out)),
         }
     }
 
@@ -369,6 +387,13 @@ impl FromDaemon {
                     return Err(Fault::Value("a log level is none"));
                 }
                 Self::Log { level, text: bytes::text(some_or(reader.rest(), false)?)?.to_owned() }
+            }
+            Kind::Runs => {
+                let path = String::take(&mut reader)?;
+                if !path.starts_with('/') {
+                    return Err(Fault::Value("a script has no absolute path"));
+                }
+                Self::Runs(path)
             }
             _ => return Err(Fault::Kind(frame.header.kind)),
         };

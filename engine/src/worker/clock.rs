@@ -457,6 +457,7 @@ impl Clock {
             match said {
                 Ok(ToDaemon::Accept) => self.accept(),
                 Ok(ToDaemon::Retire { reason, within }) => self.retire(within, told(reason)),
+                Ok(ToDaemon::Stay) => self.shared.stay(),
                 Ok(ToDaemon::Setup(_)) => {}
                 Err(fault) => {
                     let text = format!("the supervisor sent {fault}");

@@ -1,6 +1,6 @@
 //! What all threads of a daemon process share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,10 +38,15 @@ pub(super) struct Shared {
     entering_ms: AtomicU64,
     complained_ms: AtomicU64,
     silent_complaints: AtomicU64,
+    /// Scripts that the setup does not name and that the supervisor was told of.
+    told: Mutex<HashSet<Box<[u8]>>>,
     /// Scripts whose files have changed.
     changes: Mutex<HashMap<Box<[u8]>, Change>>,
     retiring: Condvar,
 }
+
+/// Most scripts that the supervisor is told of; changes of others are seen when they are asked for.
+const TOLD: usize = 256;
 
 /// A file that has another time than the code that was loaded from it.
 struct Change {
@@ -95,6 +100,7 @@ impl Shared {
             entering_ms: AtomicU64::new(0),
             complained_ms: AtomicU64::new(0),
             silent_complaints: AtomicU64::new(0),
+            told: Mutex::default(),
             changes: Mutex::default(),
             retiring: Condvar::new(),
         }
@@ -225,22 +231,42 @@ impl Shared {
         self.retiring.notify_all();
     }
 
+    /// A script that the setup does not name is run: the supervisor looks after its file from now on.
+    pub(super) fn runs(&self, script: &[u8]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= TOLD || told.contains(script) {
+            return;
+        }
+        told.insert(script.into());
+        drop(told);
+        if let Ok(path) = std::str::from_utf8(script) {
+            self.status.tell(&FromDaemon::Runs(path.to_owned()));
+        }
+    }
+
+    /// No process with new code will come: nobody waits for it any more.
+    pub(super) fn stay(&self) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        changes.values_mut().for_each(|change| change.until = now);
+        drop(changes);
+        self.retiring.notify_all();
+    }
+
     /// A script's file has another time than when it was loaded: asks for a process with the new code, and waits
     /// for it as long as `reload-wait` says, once for each change. Whether it is there.
     pub(super) fn wait_for_new_code(&self, script: &[u8], mtime: i64) -> bool {
         let wait = self.setup.life.reload_wait.unwrap_or_default();
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = match changes.get(script) {
-            Some(change) if change.mtime == mtime => change.until,
-            _ => {
-                let until = Instant::now() + wait;
-                changes.insert(script.into(), Change { mtime, until });
-                self.status.wish(Reason::ScriptChanged);
-                until
-            }
-        };
+        if changes.get(script).is_none_or(|change| change.mtime != mtime) {
+            changes.insert(script.into(), Change { mtime, until: Instant::now() + wait });
+            self.status.wish(Reason::ScriptChanged);
+        }
         while !self.pool.retiring() {
-            let left = until.saturating_duration_since(Instant::now());
+            // It may have been told meanwhile that nothing will come.
+            let until = changes.get(script).map(|change| change.until);
+            let left = until
+                .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return false;
             }

@@ -333,6 +333,13 @@ impl Turn<'_> {
             // The application has forked, and the copy has come back here, where it has no business.
             own::leave(0);
         }
+        let watched = match request.target {
+            Target::Mount(id) => shared.mounts.get(&id).is_some_and(|mount| mount.watched),
+            Target::Script { .. } => false,
+        };
+        if !watched && request.reloading {
+            shared.runs(target.path);
+        }
         let end = || {
             if let Lateness::Interrupted { .. } = seat.served() {
                 engine.interrupt(target.group, own::thread(), false, || true);

@@ -284,6 +284,7 @@ fn control() -> Vec<Stream> {
     let orders = [
         ToDaemon::Setup(Box::new(plan().setup)),
         ToDaemon::Accept,
+        ToDaemon::Stay,
         ToDaemon::Retire { reason: Reason::Reload, within: Some(Duration::from_secs(15)) },
         ToDaemon::Retire { reason: Reason::Stop, within: None },
     ];
@@ -307,6 +308,7 @@ fn control() -> Vec<Stream> {
         }),
         DaemonSays::Retired,
         DaemonSays::Log { level: 4, text: "hello\nworld".into() },
+        DaemonSays::Runs("/srv/app.wsgi".into()),
     ];
     reports.extend(Reason::ALL.iter().copied().map(DaemonSays::WantsReplacement));
     for message in &reports {

@@ -535,6 +535,11 @@ fn hostile_answers_and_reports_are_refused() {
         (control::Kind::Ready, vec![3, 9, 2], false),
         (control::Kind::Retired, vec![0], false),
         (control::Kind::Log, vec![9, b'x'], false),
+        (control::Kind::Runs, b"\x02\0\0\0/a".to_vec(), true),
+        (control::Kind::Runs, b"\x01\0\0\0a".to_vec(), false),
+        (control::Kind::Runs, b"\x02\0\0\0/\0".to_vec(), false),
+        (control::Kind::Runs, b"\x02\0\0\0/\xff".to_vec(), false),
+        (control::Kind::Runs, [&4097_u32.to_le_bytes()[..], &[b'/'; 4097]].concat(), false),
     ] {
         let bytes = raw(kind as u8, 0, 0, &payload);
         assert_eq!(fault(Side::FromDaemon, &bytes).is_none(), good, "{kind:?} {payload:?}");

@@ -64,7 +64,7 @@ impl Group {
         }
         match self.hold.filter(|hold| hold.scripts == self.scripts) {
             None => Some(self.replacing.due()),
-            Some(hold) => hold.until.map(|until| until.max(self.replacing.due())),
+            Some(hold) => Some(hold.until.max(self.replacing.due())),
         }
     }
 

@@ -215,25 +215,31 @@ fn new_code_that_does_not_import_leaves_the_old_serving_until_it_changes() {
                 text: "Traceback".to_owned(),
                 fate: Fate::OldServes
             },
+            // Nobody is to wait for it.
+            Action::Stay(id(1)),
+            Action::Stay(id(2)),
             Action::Terminate(id(3))
         ]
     );
     assert_eq!(story.tell(Event::Gone(id(3))), [Action::Ended(id(3), Cause::NotImported)]);
-    assert_eq!(story.pause(), None);
-    assert_eq!(story.wait(3_600 * SECOND), []);
     assert_eq!(story.group.counts(), (2, 0, 0));
+    // What was missing may have come later.
+    assert_eq!(story.pause(), Some(60 * SECOND));
+    assert_eq!(story.wait(60 * SECOND), [Action::Start(id(4))]);
+    assert_eq!(story.tell(failed(4)).last(), Some(&Action::Terminate(id(4))));
+    assert_eq!(story.tell(Event::Gone(id(4))), [Action::Ended(id(4), Cause::NotImported)]);
 
     // Mended.
-    assert_eq!(story.tell(Event::Scripts(3)), [Action::Start(id(4))]);
+    assert_eq!(story.tell(Event::Scripts(3)), [Action::Start(id(5))]);
     assert_eq!(
-        story.tell(Event::Ready(id(4))),
+        story.tell(Event::Ready(id(5))),
         [
-            Action::Accept(id(4)),
+            Action::Accept(id(5)),
             Action::Retire(id(1), Why::ScriptChanged, Some(15 * SECOND)),
-            Action::Start(id(5))
+            Action::Start(id(6))
         ]
     );
-    assert_eq!(story.tell(Event::Ready(id(5)))[0], Action::Accept(id(5)));
+    assert_eq!(story.tell(Event::Ready(id(6)))[0], Action::Accept(id(6)));
     assert_eq!(story.pause(), Some(15 * SECOND));
 }
 
@@ -255,14 +261,14 @@ fn a_change_while_a_replacement_imports_is_not_missed() {
 fn a_replacement_that_no_change_asked_for_is_tried_again_and_logged_once() {
     let mut story = Story::serving(policy(1));
     story.tell(Event::Wants(id(1), Why::MaximumRequests));
-    assert_eq!(story.tell(failed(2)).len(), 2);
+    assert_eq!(story.tell(failed(2)).len(), 3);
     story.tell(Event::Gone(id(2)));
     assert_eq!(story.pause(), Some(60 * SECOND));
     assert_eq!(story.wait(60 * SECOND), [Action::Start(id(3))]);
-    assert_eq!(story.tell(failed(3)), [Action::Terminate(id(3))]);
+    assert_eq!(story.tell(failed(3)), [Action::Stay(id(1)), Action::Terminate(id(3))]);
     // A reload is a new try, and says it again.
     assert_eq!(story.tell(Event::Reload), [Action::Start(id(4))]);
-    assert_eq!(story.tell(failed(4)).len(), 2);
+    assert_eq!(story.tell(failed(4)).len(), 3);
     assert_eq!(story.tell(Event::Gone(id(4))).len(), 1);
 }
 
@@ -677,6 +683,9 @@ impl Life {
                 }
                 Action::Ended(id, _) => {
                     assert!(!self.bodies.contains_key(&id), "seed {seed}: {id:?} still lives");
+                }
+                Action::Stay(id) => {
+                    assert_eq!(self.bodies.get(&id), Some(&Body::Serving), "seed {seed}");
                 }
                 Action::ImportFault { .. } => {}
             }

@@ -144,6 +144,7 @@ impl Daemon {
             match ToDaemon::decode(&frame).unwrap() {
                 ToDaemon::Setup(setup) => self.setup = Some(*setup),
                 ToDaemon::Accept => self.accepts = true,
+                ToDaemon::Stay => {}
                 ToDaemon::Retire { .. } => self.listener = None,
             }
         }
