@@ -453,8 +453,8 @@ impl Fleet {
                 let deadlock = self.plan.life.deadlock.is_some_and(|deadlock| stuck >= deadlock);
                 deadlock.then_some(Event::Wants(id, Why::Deadlock))
             }
-            FromDaemon::Runs(path) => {
-                self.scripts.add(outside(&self.plan, &path));
+            FromDaemon::Runs { path, mtime_us } => {
+                self.scripts.add(outside(&self.plan, &path), mtime_us);
                 None
             }
             FromDaemon::Log { level, text } => {

@@ -341,8 +341,11 @@ impl Group {
             }
             Fate::OldServes => {
                 self.hold = Some(Hold { scripts, until: now + HELD });
-                let serving = self.members.iter().filter(|member| member.serves());
-                actions.extend(serving.map(|member| Action::Stay(member.id)));
+                // Unless they have changed once more, which is another try.
+                if scripts == self.scripts {
+                    let serving = self.members.iter().filter(|member| member.serves());
+                    actions.extend(serving.map(|member| Action::Stay(member.id)));
+                }
                 self.end(id, Cause::NotImported, now, actions);
             }
             Fate::OthersServe => {
@@ -353,8 +356,14 @@ impl Group {
     }
 
     fn wants(&mut self, id: MemberId, why: Why, now: Time, actions: &mut Vec<Action>) {
+        let known = self.hold.is_some_and(|hold| hold.scripts == self.scripts);
         let Some(member) = self.member(id) else { return };
         match member.state {
+            // It has seen what others have seen before, and nothing comes of it.
+            State::Serving { .. } if why == Why::ScriptChanged && known => {
+                member.wish(why);
+                actions.push(Action::Stay(id));
+            }
             // It has all the time that it likes to finish its requests, and does not.
             State::Retiring { until: None } if matches!(why, Why::Deadlock | Why::Silent) => {
                 self.end(id, Cause::Overdue(why), now, actions);

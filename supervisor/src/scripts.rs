@@ -41,10 +41,12 @@ impl Scripts {
         Self { seen: seen.collect(), told: 0, stamp: 1 }
     }
 
-    /// One more, as it is now, which is no change; not if there are too many, or it is known.
-    pub(crate) fn add(&mut self, path: PathBuf) {
+    /// One more, loaded from a file of this time, which is a change if it has another one by now; not if there are too
+    /// many, or it is known.
+    pub(crate) fn add(&mut self, path: PathBuf, mtime_us: i64) {
         if self.told < TOLD && self.seen.iter().all(|(known, _)| *known != path) {
             let look = Look::at(&path);
+            self.stamp += u64::from(look.is_some_and(|look| look.mtime_us() != mtime_us));
             self.seen.push((path, look));
             self.told += 1;
         }
@@ -77,6 +79,11 @@ impl Scripts {
 }
 
 impl Look {
+    /// As httpd counts.
+    fn mtime_us(&self) -> i64 {
+        self.seconds.saturating_mul(1_000_000).saturating_add(self.nanoseconds / 1000)
+    }
+
     /// `None` for a file that is not there.
     fn at(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
@@ -141,8 +148,9 @@ mod tests {
         let mut scripts = Scripts::new(vec![paths[0].clone()]);
         fs::write(&paths[1], "x").unwrap();
         let first = scripts.stamp();
-        scripts.add(paths[1].clone());
-        scripts.add(paths[1].clone());
+        let mtime_us = Look::at(&paths[1]).unwrap().mtime_us();
+        scripts.add(paths[1].clone(), mtime_us);
+        scripts.add(paths[1].clone(), 0);
         scripts.look();
         assert_eq!((scripts.stamp(), scripts.told), (first, 1));
         fs::set_permissions(&paths[1], fs::Permissions::from_mode(0o600)).unwrap();
@@ -150,9 +158,15 @@ mod tests {
         let second = scripts.stamp();
         assert_ne!(second, first);
 
+        // One that has changed since it was loaded.
+        fs::write(&paths[2], "x").unwrap();
+        scripts.add(paths[2].clone(), mtime_us - 1);
+        assert_ne!(scripts.stamp(), second);
+        let second = scripts.stamp();
+
         // One that was not there, and is; and one too many.
         for path in &paths {
-            scripts.add(path.clone());
+            scripts.add(path.clone(), 0);
         }
         fs::write(&paths[TOLD + 1], "x").unwrap();
         scripts.look();

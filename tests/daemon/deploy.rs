@@ -176,15 +176,19 @@ fn code_that_does_not_import_is_not_waited_for() {
     let server = Site::new("waits-not")
         .source("/", &saying("one"))
         .daemon()
-        .group("reload-wait=600")
+        .group("reload-wait=600 processes=2")
         .start();
+    wait_for_daemons(&server, 2, &[]);
     server.get("/").expect(200);
     server.write("apps/source-0.py", "import nothing_of_this_name\n", 50);
     // Far sooner than the ten minutes that it may take, which nobody here waits.
     assert_eq!(server.get("/").expect(200).text(), "one");
     server.expect_log("could not import; the process that it was to replace goes on");
     server.allow_log("nothing_of_this_name");
-    assert_eq!(server.get("/").expect(200).text(), "one");
+    // In either process, also where it has not been asked for before.
+    for _ in 0..8 {
+        assert_eq!(server.get("/").expect(200).text(), "one");
+    }
     server.write("apps/source-0.py", &saying("two"), 40);
     assert_eq!(server.get("/").expect(200).text(), "two");
 }
@@ -216,6 +220,31 @@ fn scripts_of_handlers_and_directories_are_looked_at_without_a_request() {
             }
         }
     }
+}
+
+#[test]
+fn script_that_changes_while_it_is_loaded_for_the_first_time_is_loaded_anew() {
+    let slow = format!(
+        "import os, time\n\
+         open(os.environ['TEST_SCRATCH'] + '/begun', 'w').write('begun')\n\
+         while not os.path.exists(os.environ['TEST_SCRATCH'] + '/go'):\n\
+         \x20   time.sleep(0.01)\n{}",
+        saying("one")
+    );
+    let server = Site::new("in-between")
+        .file("apps/folder/app.py", slow)
+        .conf("WSGIScriptAlias /app \"@root@/apps/folder/\"")
+        .daemon()
+        .start();
+    let old = wait_for_daemons(&server, 1, &[]);
+    let mut first = server.client();
+    first.send_request("GET", "/app/app.py", &[], b"");
+    server.wait_for_file("scratch/begun", "begun");
+    server.write("apps/folder/app.py", &saying("two"), 50);
+    fs::write(server.path("scratch/go"), "").expect("let it go on");
+    assert_eq!(first.read_response().expect(200).text(), "one");
+    wait_for_end(&old);
+    assert_eq!(server.get("/app/app.py").expect(200).text(), "two");
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub use super::message::MAX_LEVEL;
 /// Most bytes of the frame that begins a configuration.
 const MAX_CONFIGURE: usize = 512;
 
-/// Most bytes of a path, as in Linux, with its length before it.
-const MAX_PATH: usize = 4 + 4096;
+/// Most bytes of a path, as in Linux, with its length before it and a time behind.
+const MAX_RUNS: usize = 4 + 4096 + 8;
 
 /// The last facility of the system's log: `local7`.
 pub const MAX_FACILITY: u8 = 23;
@@ -154,7 +154,7 @@ pub fn to_daemon(kind: u8) -> Option<Rule> {
 pub fn from_daemon(kind: u8) -> Option<Rule> {
     match Kind::try_from(kind).ok()? {
         Kind::ImportFailed | Kind::Log => rule(MAX_TEXT),
-        Kind::Runs => rule(MAX_PATH),
+        Kind::Runs => rule(MAX_RUNS),
         Kind::Ready | Kind::Stats | Kind::WantsReplacement | Kind::Retired => rule(128),
         _ => None,
     }
@@ -230,9 +230,13 @@ pub enum FromDaemon {
         /// Lines separated by `\n`.
         text: String,
     },
-    /// A script that the setup does not name is run, and a change of it is new code. Its absolute path, as the process
-    /// sees it.
-    Runs(String),
+    /// A script that the setup does not name is run, and a change of it is new code.
+    Runs {
+        /// Its absolute path, as the process sees it.
+        path: String,
+        /// When the file was changed last that it was loaded from, in microseconds since the epoch.
+        mtime_us: i64,
+    },
 }
 
 /// Adds one frame.
@@ -368,7 +372,10 @@ impl FromDaemon {
             }
             Self::Retired => put(out, Kind::Retired, 0, |_| ()),
             Self::Log { level, text } => log(out, *level, text),
-            Self::Runs(path) => put(out, Kind::Runs, MAX_PATH, |out| path.put(out)),
+            Self::Runs { path, mtime_us } => put(out, Kind::Runs, MAX_RUNS, |out| {
+                path.put(out);
+                mtime_us.put(out);
+            }),
         }
     }
 
@@ -393,7 +400,7 @@ impl FromDaemon {
                 if !path.starts_with('/') {
                     return Err(Fault::Value("a script has no absolute path"));
                 }
-                Self::Runs(path)
+                Self::Runs { path, mtime_us: Plain::take(&mut reader)? }
             }
             _ => return Err(Fault::Kind(frame.header.kind)),
         };

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::flusher::Flusher;
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     complained_ms: AtomicU64,
     silent_complaints: AtomicU64,
     /// Scripts that the setup does not name and that the supervisor was told of.
-    told: Mutex<HashSet<Box<[u8]>>>,
+    told: RwLock<HashSet<Box<[u8]>>>,
     /// Scripts whose files have changed.
     changes: Mutex<HashMap<Box<[u8]>, Change>>,
     retiring: Condvar,
@@ -100,7 +100,7 @@ impl Shared {
             entering_ms: AtomicU64::new(0),
             complained_ms: AtomicU64::new(0),
             silent_complaints: AtomicU64::new(0),
-            told: Mutex::default(),
+            told: RwLock::default(),
             changes: Mutex::default(),
             retiring: Condvar::new(),
         }
@@ -232,15 +232,19 @@ impl Shared {
     }
 
     /// A script that the setup does not name is run: the supervisor looks after its file from now on.
-    pub(super) fn runs(&self, script: &[u8]) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() >= TOLD || told.contains(script) {
+    pub(super) fn runs(&self, script: &[u8], mtime_us: i64) {
+        let is_told = |told: &HashSet<Box<[u8]>>| told.len() >= TOLD || told.contains(script);
+        if is_told(&self.told.read().unwrap_or_else(PoisonError::into_inner)) {
+            return;
+        }
+        let mut told = self.told.write().unwrap_or_else(PoisonError::into_inner);
+        if is_told(&told) {
             return;
         }
         told.insert(script.into());
         drop(told);
         if let Ok(path) = std::str::from_utf8(script) {
-            self.status.tell(&FromDaemon::Runs(path.to_owned()));
+            self.status.tell(&FromDaemon::Runs { path: path.to_owned(), mtime_us });
         }
     }
 

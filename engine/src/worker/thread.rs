@@ -338,7 +338,7 @@ impl Turn<'_> {
             Target::Script { .. } => false,
         };
         if !watched && request.reloading {
-            shared.runs(target.path);
+            shared.runs(target.path, request.mtime_us);
         }
         let end = || {
             if let Lateness::Interrupted { .. } = seat.served() {

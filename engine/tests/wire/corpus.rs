@@ -308,7 +308,7 @@ fn control() -> Vec<Stream> {
         }),
         DaemonSays::Retired,
         DaemonSays::Log { level: 4, text: "hello\nworld".into() },
-        DaemonSays::Runs("/srv/app.wsgi".into()),
+        DaemonSays::Runs { path: "/srv/app.wsgi".into(), mtime_us: -1 },
     ];
     reports.extend(Reason::ALL.iter().copied().map(DaemonSays::WantsReplacement));
     for message in &reports {

@@ -528,6 +528,8 @@ fn hostile_answers_and_reports_are_refused() {
         let bytes = raw(kind as u8, flags, 1, &payload);
         assert_eq!(fault(Side::Daemon, &bytes).is_none(), good, "{kind:?} {payload:?}");
     }
+    let runs =
+        |path: &[u8]| [&(path.len() as u32).to_le_bytes()[..], path, &7_i64.to_le_bytes()].concat();
     for (kind, payload, good) in [
         (control::Kind::WantsReplacement, vec![0], false),
         (control::Kind::WantsReplacement, vec![Reason::ALL.len() as u8], true),
@@ -535,11 +537,12 @@ fn hostile_answers_and_reports_are_refused() {
         (control::Kind::Ready, vec![3, 9, 2], false),
         (control::Kind::Retired, vec![0], false),
         (control::Kind::Log, vec![9, b'x'], false),
-        (control::Kind::Runs, b"\x02\0\0\0/a".to_vec(), true),
-        (control::Kind::Runs, b"\x01\0\0\0a".to_vec(), false),
-        (control::Kind::Runs, b"\x02\0\0\0/\0".to_vec(), false),
-        (control::Kind::Runs, b"\x02\0\0\0/\xff".to_vec(), false),
-        (control::Kind::Runs, [&4097_u32.to_le_bytes()[..], &[b'/'; 4097]].concat(), false),
+        (control::Kind::Runs, runs(b"/a"), true),
+        (control::Kind::Runs, runs(b"a"), false),
+        (control::Kind::Runs, runs(b"/\0"), false),
+        (control::Kind::Runs, runs(b"/\xff"), false),
+        (control::Kind::Runs, runs(&[b'/'; 4096]), true),
+        (control::Kind::Runs, runs(&[b'/'; 4097]), false),
     ] {
         let bytes = raw(kind as u8, 0, 0, &payload);
         assert_eq!(fault(Side::FromDaemon, &bytes).is_none(), good, "{kind:?} {payload:?}");

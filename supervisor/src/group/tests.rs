@@ -223,6 +223,9 @@ fn new_code_that_does_not_import_leaves_the_old_serving_until_it_changes() {
     );
     assert_eq!(story.tell(Event::Gone(id(3))), [Action::Ended(id(3), Cause::NotImported)]);
     assert_eq!(story.group.counts(), (2, 0, 0));
+    // Who sees the change only now is told, too.
+    assert_eq!(story.tell(Event::Wants(id(2), Why::ScriptChanged)), [Action::Stay(id(2))]);
+    assert_eq!(story.tell(Event::Wants(id(2), Why::Age)), []);
     // What was missing may have come later.
     assert_eq!(story.pause(), Some(60 * SECOND));
     assert_eq!(story.wait(60 * SECOND), [Action::Start(id(4))]);

@@ -26,7 +26,7 @@ macro_rules! plain_numbers {
     )* };
 }
 
-plain_numbers! { u8 u16 u32 u64 i32 }
+plain_numbers! { u8 u16 u32 u64 i32 i64 }
 
 impl Plain for f64 {
     fn put(&self, out: &mut Vec<u8>) {
