@@ -241,10 +241,18 @@ impl Bereaved for Parent {
 impl Drop for Parent {
     fn drop(&mut self) {
         // No log any more: the configuration that it belongs to has gone before.
-        if std::process::id() == self.pid
-            && let Some(running) = &mut self.state().supervisor
-        {
-            running.supervisor.stop();
+        if std::process::id() != self.pid {
+            return;
+        }
+        let mut state = self.state();
+        let supervisor = match state.supervisor.take() {
+            Some(running) => Some(running.supervisor),
+            // It has ended, and was to be started again later. Its processes are there, and somebody has to end them.
+            None if state.groups.iter().any(|living| living.taken) => state.start().ok(),
+            None => None,
+        };
+        if let Some(mut supervisor) = supervisor {
+            supervisor.stop();
         }
     }
 }

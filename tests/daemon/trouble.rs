@@ -284,6 +284,31 @@ fn a_reload_brings_back_sockets_that_are_gone() {
 }
 
 #[test]
+fn stop_without_a_supervisor_leaves_nothing() {
+    let code = "import os\n\
+                def application(environ, start_response):\n\
+                \x20   start_response('200 OK', [])\n\
+                \x20   return [b'%d' % os.getpid()]\n";
+    let mut server = Site::new("stop-alone").source("/", code).daemon().start();
+    server.get("/").expect(200);
+    server.allow_log("mod_wsgi_supervisor");
+    server.allow_log("the supervisor is lost");
+    server.allow_log("the supervisor was restarted and takes over");
+    // So often in a row that the next one has to wait for its time.
+    let mut killed = Vec::new();
+    for _ in 0..4 {
+        let next = || server.supervisor().filter(|pid| !killed.contains(pid));
+        let supervisor = wait_for(DEADLINE, next).expect("a supervisor");
+        tools::signal(supervisor, "KILL");
+        killed.push(supervisor);
+    }
+    server.expect_log("is started again in ");
+    let left: u32 = server.get("/").expect(200).text().parse().expect("a number");
+    server.stop();
+    wait_for_end(&[left]);
+}
+
+#[test]
 fn many_groups_start_reload_and_stop() {
     let mut site = Site::new("many");
     for number in 0..24 {
