@@ -245,13 +245,13 @@ impl Drop for Parent {
             return;
         }
         let mut state = self.state();
-        let supervisor = match state.supervisor.take() {
-            Some(running) => Some(running.supervisor),
-            // It has ended, and was to be started again later. Its processes are there, and somebody has to end them.
-            None if state.groups.iter().any(|living| living.taken) => state.start().ok(),
-            None => None,
-        };
-        if let Some(mut supervisor) = supervisor {
+        if state.supervisor.take().is_some_and(|mut running| running.supervisor.stop()) {
+            return;
+        }
+        // It has ended before; its processes are there, and somebody has to end them.
+        if state.groups.iter().any(|living| living.taken)
+            && let Ok(mut supervisor) = state.start()
+        {
             supervisor.stop();
         }
     }

@@ -160,14 +160,20 @@ impl Supervisor {
         self.say(&FromParent::RetireGeneration(generation), None)
     }
 
-    /// Has it end everything, and waits for that.
-    pub(crate) fn stop(&mut self) {
+    /// Has it end everything, and waits for that. `false`: it is lost.
+    pub(crate) fn stop(&mut self) -> bool {
         if self.say(&FromParent::Stop { graceful: false }, None).is_err() {
-            return;
+            return false;
         }
         let deadline = Instant::now() + END;
-        // It ends after its last word; with an end of file, or with trouble, there is nothing to wait for.
-        while !matches!(self.hear(deadline), Ok(ToParent::Stopped) | Err(_)) {}
+        loop {
+            match self.hear(deadline) {
+                // Its last word, after which it ends.
+                Ok(ToParent::Stopped) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
     }
 
     fn say(

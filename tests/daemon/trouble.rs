@@ -302,7 +302,6 @@ fn stop_without_a_supervisor_leaves_nothing() {
         tools::signal(supervisor, "KILL");
         killed.push(supervisor);
     }
-    server.expect_log("is started again in ");
     let left: u32 = server.get("/").expect(200).text().parse().expect("a number");
     server.stop();
     wait_for_end(&[left]);
