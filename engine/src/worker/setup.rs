@@ -12,8 +12,6 @@ pub(super) struct Mount {
     pub(super) path: String,
     pub(super) group: Arc<str>,
     pub(super) callable: String,
-    /// Whether the supervisor looks after its file.
-    pub(super) watched: bool,
 }
 
 pub(super) fn mounts(setup: &Setup) -> HashMap<u64, Mount> {
@@ -21,7 +19,6 @@ pub(super) fn mounts(setup: &Setup) -> HashMap<u64, Mount> {
         path: mount.path.clone(),
         group: mount.application_group.as_str().into(),
         callable: mount.callable.clone(),
-        watched: mount.preload && mount.reloading,
     };
     setup.mounts.iter().map(|given| (given.id, mount(given))).collect()
 }

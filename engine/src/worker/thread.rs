@@ -333,11 +333,7 @@ impl Turn<'_> {
             // The application has forked, and the copy has come back here, where it has no business.
             own::leave(0);
         }
-        let watched = match request.target {
-            Target::Mount(id) => shared.mounts.get(&id).is_some_and(|mount| mount.watched),
-            Target::Script { .. } => false,
-        };
-        if !watched && request.reloading {
+        if request.reloading && matches!(request.target, Target::Script { .. }) {
             shared.runs(target.path, request.mtime_us);
         }
         let end = || {

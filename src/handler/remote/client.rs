@@ -332,9 +332,6 @@ impl Client for HttpClient<'_, '_> {
         if self.spooled() > 0 {
             return self.end_with_file(flush);
         }
-        if flush && self.request.is_multiplexed() {
-            return self.write(&held, Tail::EndAndFlush);
-        }
         self.write(&held, Tail::End)?;
         self.owe(flush)
     }

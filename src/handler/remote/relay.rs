@@ -623,12 +623,11 @@ impl<'t, C: Client> Turn<'t, C> {
             return Err(Loss::Silent.into());
         }
         if passed(idle) {
-            if lags && self.connection.course.has_ended() {
-                // httpd has all of it, and patience of its own.
-                return Err(self.leave(Outcome::Sent));
-            }
             if lags {
-                return Err(self.hang_up(Outcome::Sent));
+                // What has ended is httpd's, which has patience of its own.
+                let ended = self.connection.course.has_ended();
+                let outcome = Outcome::Sent;
+                return Err(if ended { self.leave(outcome) } else { self.hang_up(outcome) });
             }
             self.upload.time_out(self.client);
             self.moved = now;

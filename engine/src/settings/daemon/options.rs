@@ -342,7 +342,7 @@ pub static OPTIONS: &[DaemonOption] = &[
         "reload-wait",
         "time",
         "0, not at all",
-        "How long requests wait for changed code; until then, and where the changed code does not import, the code before serves them",
+        "How long requests wait for changed code that imports; until then the code before serves them",
         |p, t| put(&mut p.reload_wait, duration(t)),
     ),
     // How much.
